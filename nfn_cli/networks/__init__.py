@@ -1,0 +1,20 @@
+"""networks/: weight-space layers and models (torch). Knows tensors and degrees; no file, no checkpoint, no command."""
+
+from nfn_cli.networks.balance import balanced_chain
+from nfn_cli.networks.degrees import GROUPS, Term, TensorName, terms_of
+from nfn_cli.networks.equivariant_linear import EquivariantLinear
+from nfn_cli.networks.monomial_nfn import MonomialNfn, MonomialNfnConfig
+from nfn_cli.networks.weight_features import ChainShape, WeightFeatures
+
+__all__ = [
+    "GROUPS",
+    "ChainShape",
+    "EquivariantLinear",
+    "MonomialNfn",
+    "MonomialNfnConfig",
+    "TensorName",
+    "Term",
+    "WeightFeatures",
+    "balanced_chain",
+    "terms_of",
+]

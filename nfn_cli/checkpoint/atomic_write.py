@@ -1,0 +1,116 @@
+"""checkpoint/atomic_write.py: a whole output file or none. Knows the file system and errors; no format."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from nfn_cli.errors import NfnError, SurroundingsFailed, WrongUsage
+from nfn_cli.printable import printable
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def atomic_output(path: str | Path, force: bool = False) -> Iterator[BinaryIO]:
+    """Open a binary file that appears under `path` only when the block ends well.
+
+    The bytes go to a temporary file in the same folder; at the end it is flushed to the disk and renamed. Whatever ends
+    the block early, an interrupt included, removes the temporary file and leaves `path` as it was.
+
+    Args:
+        path: the output.
+        force: whether a file already there is replaced.
+
+    Raises:
+        WrongUsage: the output exists and `force` is off, or it is a folder or a device.
+        SurroundingsFailed: disk full, no permission, no such folder.
+    """
+    target = Path(path)
+    check_output(target, force)
+    try:
+        handle, temporary = _open_temporary(target)
+    except OSError as error:
+        raise surroundings_failed(error, target) from None
+    try:
+        with handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        _appear(temporary, target, force)
+    except OSError as error:
+        raise surroundings_failed(error, target) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Refuse an output that may not be written, before any work is done for it.
+
+    Raises:
+        WrongUsage: as `atomic_output`.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise surroundings_failed(error, path) from None
+    where = printable(path)
+    if path.is_dir():
+        raise WrongUsage("the output is a folder", where=where, fix="name a file in it", code="output-is-a-folder")
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) or (path.exists() and not path.is_file()):
+        raise WrongUsage("the output is not a regular file", where=where, code="output-not-a-file")
+    if not force:
+        raise WrongUsage("the output exists", where=where, fix="use --force to replace it", code="output-exists")
+
+
+def surroundings_failed(error: OSError, path: Path) -> NfnError:
+    """The error a user should see for a failing file system."""
+    where, reason = printable(path), printable(error.strerror or error)
+    if error.errno in _NO_SPACE:
+        return SurroundingsFailed(
+            f"the disk is full or the file too large ({reason})", where=where, fix="nothing was written", code="disk-full"
+        )
+    if error.errno in _NO_PERMISSION:
+        return SurroundingsFailed(f"no permission ({reason})", where=where, code="permission")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return SurroundingsFailed("the folder does not exist", where=where, fix="make it first", code="no-such-folder")
+    return SurroundingsFailed(f"reading or writing failed ({reason})", where=where, code="input-output")
+
+
+def _open_temporary(target: Path) -> tuple[BinaryIO, Path]:
+    # os.open and not tempfile: the mode is then what the user's umask says, as for any other new file.
+    short = target.name.encode("utf-8", "surrogateescape")[:80].decode("utf-8", "ignore")
+    temporary = target.parent / f".{short}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(temporary, flags, 0o666), "w+b"), temporary
+
+
+def _appear(temporary: Path, target: Path, force: bool) -> None:
+    if force:
+        os.replace(temporary, target)
+    else:
+        # A link fails where the name was taken meanwhile; a rename would silently replace it.
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            check_output(target, force)
+            raise
+        except OSError:
+            check_output(target, force)
+            os.replace(temporary, target)
+    with suppress(OSError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

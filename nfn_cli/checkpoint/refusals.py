@@ -1,0 +1,83 @@
+"""checkpoint/refusals.py: why a recognised file is no checkpoint for us, and what to do instead. Knows kinds of `sniff`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nfn_cli.checkpoint.pickle_scan import first_foreign, globals_of
+from nfn_cli.errors import Refused
+from nfn_cli.printable import printable
+
+STATE_DICT = "save the weights alone: torch.save(model.state_dict(), …) or safetensors"
+_ARRAYS = "export its weights to .npz or .safetensors"
+
+# kind of sniff.py -> (code, what it is, what would help)
+_REASONS: dict[str, tuple[str, str, str]] = {
+    "empty": ("empty-file", "the file is empty", "download or export it again"),
+    "lfs-pointer": ("lfs-pointer", "this is a Git-LFS pointer, not the file itself", "run: git lfs pull"),
+    "html": ("not-a-checkpoint", "this is an HTML or XML page", "download the file itself, not its web page"),
+    "text": ("not-a-checkpoint", "this is text, not a checkpoint", _ARRAYS),
+    "hdf5": ("keras-hdf5", "HDF5 files (Keras) are not read", f"in Keras, {_ARRAYS}"),
+    "keras-zip": ("keras-zip", "Keras archives are not read", f"in Keras, {_ARRAYS}"),
+    "saved-model": ("tf-saved-model", "this is a TensorFlow SavedModel graph", f"in TensorFlow, {_ARRAYS}"),
+    "protobuf": ("protobuf", "this is a protobuf message without a network (TensorFlow?)", _ARRAYS),
+    "tflite": ("tflite", "TensorFlow Lite files are not read", _ARRAYS),
+    "gguf": ("gguf", "GGUF files are not read", _ARRAYS),
+    "tar": ("tar", "tar archives are not read", "unpack it and name the checkpoint in it"),
+    "gzip": ("compressed", "the file is compressed (gzip)", "unpack it first"),
+    "zlib": ("compressed", "the file is compressed (zlib, as joblib does)", "save the weights alone, uncompressed"),
+    "other-zip": ("zip-without-weights", "the zip archive holds no weights", "name a checkpoint file"),
+    "torchscript": ("torchscript", "this is a TorchScript program, which would have to be run", STATE_DICT),
+    "onnx": ("onnx-not-supported-yet", "ONNX files are not read yet", "export the weights to .npz or .safetensors"),
+    "unknown": ("not-a-checkpoint", "not a checkpoint of any known format, or damaged", _ARRAYS),
+}
+
+# Where a pickle comes from, by the first class it asks for.
+_PICKLE_FAMILIES: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("sklearn.", "joblib."), "sklearn-pickle", "a scikit-learn object"),
+    (("stable_baselines3.common.vec_env",), "unsafe-pickle", "normalization statistics of Stable-Baselines3"),
+    (("neat.",), "unsafe-pickle", "a NEAT genome"),
+    (("xgboost.", "lightgbm."), "unsafe-pickle", "a tree model"),
+)
+
+
+def refuse(kind: str, path: Path) -> Refused:
+    """The refusal for a kind of file that has no reader."""
+    if kind in ("pickle", "old-pickle"):
+        with path.open("rb") as handle:
+            return refuse_pickle(list(globals_of(handle)))
+    code, what, fix = _REASONS.get(kind, _REASONS["unknown"])
+    return Refused(what, fix=fix, code=code)
+
+
+def refuse_pickle(names: list[str]) -> Refused:
+    """The refusal for a plain pickle that asks for these globals."""
+    foreign = first_foreign(names)
+    if not foreign:
+        return Refused("a plain pickle of Python values, not a checkpoint", fix=STATE_DICT, code="plain-pickle")
+    for prefixes, code, what in _PICKLE_FAMILIES:
+        if foreign.startswith(prefixes):
+            return Refused(f"a pickle of {what} ({printable(foreign)}), not a network", code=code)
+    if foreign == "torch.storage._load_from_bytes":
+        return Refused(
+            "tensors in a plain pickle (torch.storage._load_from_bytes): reading them could run any code",
+            fix=STATE_DICT,
+            code="unsafe-pickle",
+        )
+    return Refused(
+        f"a plain pickle that needs {printable(foreign)}: reading it could run any code", fix=STATE_DICT, code="unsafe-pickle"
+    )
+
+
+def refuse_torch_pickle(foreign: str, names: list[str]) -> Refused:
+    """The refusal for a torch file whose pickle needs more than tensors and plain values."""
+    shown = printable(foreign) or "a class of its own"
+    if any(name.startswith("torch.nn.modules.") for name in names):
+        return Refused(
+            f"a whole pickled module (class {shown}): reading it could run any code", fix=STATE_DICT, code="whole-module"
+        )
+    return Refused(
+        f"the pickle needs {shown}, which is more than weights: reading it could run any code",
+        fix=STATE_DICT,
+        code="unsafe-pickle",
+    )

@@ -1,0 +1,265 @@
+"""graph/reference.py: the slow, obvious evaluator: any graph of the vocabulary, in float64 numpy. No file, no torch.
+
+It is what numerical checks run on. What a graph from tensor names does not know (strides, the kind of pooling) has a
+stand-in in the graph; a symmetry that holds for every such choice holds for the stand-in, and the check tests that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from nfn_cli.errors import Refused
+from nfn_cli.graph.activations import ACTIVATIONS
+from nfn_cli.graph.model import Graph, Op
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+Parameters = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
+Evaluator = Callable[[Op, Sequence[FloatArray], Parameters], FloatArray]
+
+# A weight is raised to float64 in slices of at most this many entries, so that memory stays far below the file's size.
+_SLICE_ENTRIES = 1 << 22
+
+_EVALUATORS: dict[str, Evaluator] = {}
+
+
+def _evaluates(*kinds: str) -> Callable[[Evaluator], Evaluator]:
+    def register(function: Evaluator) -> Evaluator:
+        for kind in kinds:
+            _EVALUATORS[kind] = function
+        return function
+
+    return register
+
+
+def evaluate(graph: Graph, parameters: Parameters, inputs: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
+    """Run the network.
+
+    Args:
+        graph: what to run; `opaque` ops make it raise.
+        parameters: tensors by name; any dtype, raised to float64.
+        inputs: one array for each graph input, batch axis first.
+
+    Returns:
+        The graph's outputs in order, float64.
+
+    Raises:
+        Refused: the graph holds an op that cannot be evaluated (code "not-evaluable").
+    """
+    uses = {name: 0 for name in graph.outputs}
+    for op in graph.ops:
+        for name in op.inputs:
+            uses[name] = uses.get(name, 0) + 1
+    values: dict[str, FloatArray] = {entry.name: np.asarray(inputs[entry.name], np.float64) for entry in graph.inputs}
+    for op in graph.ops:
+        run = _EVALUATORS.get(op.kind)
+        if run is None:
+            raise Refused(f"op {op.kind!r} cannot be evaluated", where=op.output, code="not-evaluable")
+        values[op.output] = run(op, [values[name] for name in op.inputs], parameters)
+        for name in op.inputs:
+            uses[name] -= 1
+            if uses[name] == 0 and name not in graph.outputs:
+                values.pop(name, None)
+    return tuple(values[name] for name in graph.outputs)
+
+
+def random_inputs(graph: Graph, seed: int, batch: int = 8, spatial: int = 6) -> dict[str, FloatArray]:
+    """Standard normal inputs for every graph input; unknown axes get `batch` (the first) or `spatial` entries."""
+    generator = np.random.default_rng(seed)
+    return {
+        entry.name: generator.standard_normal(
+            [batch if axis == 0 else (spatial if size is None else size) for axis, size in enumerate(entry.shape)]
+        )
+        for entry in graph.inputs
+    }
+
+
+def _float64(parameters: Parameters, name: str) -> FloatArray:
+    return np.asarray(parameters[name]).astype(np.float64)
+
+
+def _along(vector: FloatArray, axis: int, rank: int) -> FloatArray:
+    """(n,) -> (1, …, n, …, 1) with n on `axis` of `rank` axes."""
+    return vector.reshape([-1 if position == axis % rank else 1 for position in range(rank)])
+
+
+def _tuple(value: Any, count: int) -> tuple[int, ...]:
+    return (int(value),) * count if np.isscalar(value) else tuple(int(entry) for entry in value)
+
+
+@_evaluates("linear")
+def _linear(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    (x,) = inputs
+    weight = np.asarray(parameters[op.parameters["weight"]])
+    weight = np.moveaxis(weight, (op.attributes["out_axis"], op.attributes["in_axis"]), (0, 1))
+    out = np.empty((*x.shape[:-1], weight.shape[0]))
+    step = max(1, _SLICE_ENTRIES // max(1, weight.shape[1]))
+    for start in range(0, weight.shape[0], step):
+        out[..., start : start + step] = x @ weight[start : start + step].astype(np.float64).T
+    if "bias" in op.parameters:
+        out += _float64(parameters, op.parameters["bias"]).reshape(-1)
+    return out
+
+
+@_evaluates("conv")
+def _conv(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    (x,) = inputs
+    weight = np.asarray(parameters[op.parameters["weight"]])
+    weight = np.moveaxis(weight, (op.attributes["out_axis"], op.attributes["in_axis"]), (0, 1))
+    spatial = x.ndim - 2
+    groups = int(op.attributes.get("groups", 1))
+    stride = _tuple(op.attributes.get("stride", 1), spatial)
+    dilation = _tuple(op.attributes.get("dilation", 1), spatial)
+    padding = _tuple(op.attributes.get("padding", 0), spatial)
+    if op.attributes.get("transposed", False):
+        out = _transposed_conv(x, weight, groups, stride, padding)
+    else:
+        out = _direct_conv(x, weight, groups, stride, padding, dilation)
+    if "bias" in op.parameters:
+        out += _along(_float64(parameters, op.parameters["bias"]).reshape(-1), 1, out.ndim)
+    return out
+
+
+def _direct_conv(
+    x: FloatArray,
+    weight: FloatArray,
+    groups: int,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> FloatArray:
+    """(N, I, S), (O, I/groups, K) -> (N, O, S'): one matrix product for each kernel position."""
+    kernel = weight.shape[2:]
+    x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
+    size = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)]
+    if min(size) < 1:
+        raise Refused("the input is smaller than the kernel", code="not-evaluable")
+    per_out, per_in = weight.shape[0] // groups, weight.shape[1]
+    out = np.zeros((x.shape[0], weight.shape[0], *size))
+    for position in product(*(range(k) for k in kernel)):
+        window = tuple(
+            slice(k * d, k * d + (n - 1) * s + 1, s)
+            for k, d, n, s in zip(position, dilation, size, stride, strict=True)
+        )
+        patch = x[(slice(None), slice(None), *window)].reshape(x.shape[0], groups, per_in, -1)
+        taps = weight[(slice(None), slice(None), *position)].astype(np.float64).reshape(groups, per_out, per_in)
+        out += np.matmul(taps, patch).reshape(out.shape)
+    return out
+
+
+def _transposed_conv(
+    x: FloatArray, weight: FloatArray, groups: int, stride: tuple[int, ...], padding: tuple[int, ...]
+) -> FloatArray:
+    """(N, I, S), (O/groups, I, K) -> (N, O, S'): each input position adds the kernel into the output."""
+    kernel = weight.shape[2:]
+    per_out, per_in = weight.shape[0], weight.shape[1] // groups
+    size = [(n - 1) * s + k for n, s, k in zip(x.shape[2:], stride, kernel, strict=True)]
+    out = np.zeros((x.shape[0], groups * per_out, *size))
+    patch = x.reshape(x.shape[0], groups, per_in, -1)
+    for position in product(*(range(k) for k in kernel)):
+        taps = weight[(slice(None), slice(None), *position)].astype(np.float64).reshape(per_out, groups, per_in)
+        part = np.matmul(taps.transpose(1, 0, 2), patch).reshape(x.shape[0], -1, *x.shape[2:])
+        window = tuple(slice(k, k + (n - 1) * s + 1, s) for k, n, s in zip(position, x.shape[2:], stride, strict=True))
+        out[(slice(None), slice(None), *window)] += part
+    crop = tuple(slice(p, n - p) for p, n in zip(padding, size, strict=True))
+    return out[(slice(None), slice(None), *crop)]
+
+
+@_evaluates("batch_norm")
+def _batch_norm(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    (x,) = inputs
+
+    def channel(role: str) -> FloatArray:
+        return _along(_float64(parameters, op.parameters[role]).reshape(-1), 1, x.ndim)
+
+    out = (x - channel("running_mean")) / np.sqrt(channel("running_var") + op.attributes.get("eps", 1e-5))
+    if "weight" in op.parameters:
+        out *= channel("weight")
+    if "bias" in op.parameters:
+        out += channel("bias")
+    return out
+
+
+@_evaluates("layer_norm")
+def _layer_norm(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    (x,) = inputs
+    axes = tuple(op.attributes.get("axes", (-1,)))
+    centred = x - x.mean(axes, keepdims=True)
+    out = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + op.attributes.get("eps", 1e-5))
+    if "weight" in op.parameters:
+        out *= _float64(parameters, op.parameters["weight"])
+    if "bias" in op.parameters:
+        out += _float64(parameters, op.parameters["bias"])
+    return out
+
+
+@_evaluates("pointwise")
+def _pointwise(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    (x,) = inputs
+    activation = ACTIVATIONS[op.attributes["function"]]
+    parameter: Any = op.attributes.get("omega", op.attributes.get("slope", activation.parameter))
+    if "weight" in op.parameters:
+        slopes = _float64(parameters, op.parameters["weight"]).reshape(-1)
+        parameter = slopes[0] if slopes.size == 1 else _along(slopes, 1, x.ndim)
+    return activation.formula(x, parameter)
+
+
+@_evaluates("max_pool", "average_pool")
+def _pool(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    (x,) = inputs
+    spatial = x.ndim - 2
+    kernel = _tuple(op.attributes["kernel"], spatial)
+    stride = _tuple(op.attributes.get("stride", kernel), spatial)
+    padding = _tuple(op.attributes.get("padding", 0), spatial)
+    largest = op.kind == "max_pool"
+    fill = -np.inf if largest else 0.0
+    x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)], constant_values=fill)
+    size = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    out = np.full((*x.shape[:2], *size), fill)
+    for position in product(*(range(k) for k in kernel)):
+        window = tuple(slice(k, k + (n - 1) * s + 1, s) for k, n, s in zip(position, size, stride, strict=True))
+        patch = x[(slice(None), slice(None), *window)]
+        out = np.maximum(out, patch) if largest else out + patch
+    return out if largest else out / np.prod(kernel)
+
+
+@_evaluates("pool")
+def _pool_to_size(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    """Adaptive pooling, PyTorch's bins. "unknown" is run as max pooling, the choice that allows the least symmetry."""
+    (x,) = inputs
+    reduce = np.mean if op.attributes.get("statistic", "unknown") == "average" else np.max
+    for axis, target in enumerate(op.attributes["size"], start=2):
+        n = x.shape[axis]
+        bins = [(i * n // target, -(-(i + 1) * n // target)) for i in range(target)]
+        x = np.stack([reduce(x.take(range(low, high), axis), axis=axis) for low, high in bins], axis)
+    return x
+
+
+@_evaluates("spatial_mean")
+def _spatial_mean(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    (x,) = inputs
+    return x.mean(axis=tuple(range(2, x.ndim)))
+
+
+@_evaluates("flatten")
+def _flatten(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    (x,) = inputs
+    if op.attributes.get("order", "channel_outer") == "channel_inner":
+        x = np.moveaxis(x, 1, -1)
+    return x.reshape(x.shape[0], -1)
+
+
+@_evaluates("add")
+def _add(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    total = inputs[0]
+    for value in inputs[1:]:
+        total = total + value
+    return total
+
+
+@_evaluates("concat")
+def _concat(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    return np.concatenate(inputs, axis=op.attributes["axis"])

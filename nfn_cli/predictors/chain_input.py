@@ -1,0 +1,107 @@
+"""predictors/chain_input.py: the plain chain inside a graph, in torch layout. Knows graph/ and arrays; no torch, no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nfn_cli.errors import Refused
+from nfn_cli.graph.model import Graph, Op
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class ChainWeights:
+    """Linear maps one after another, a pointwise function between them.
+
+    Attributes:
+        weights: (out, in, *kernel) each, convolutions first; a linear layer after a flatten has in = channels · pixels,
+            channel outer.
+        biases: (out,) each; zeros where the layer has none.
+        activations: function after each layer but the last; "identity" where there is none.
+        reductions: kinds of the ops that change spatial shape, in order ("max_pool", "spatial_mean", "flatten", …).
+    """
+
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+    activations: tuple[str, ...]
+    reductions: tuple[str, ...] = ()
+
+
+_REDUCTIONS = ("max_pool", "average_pool", "pool", "spatial_mean", "flatten")
+
+
+def chain_of(graph: Graph, tensors: Mapping[str, Array]) -> ChainWeights:
+    """The network as a plain chain.
+
+    Raises:
+        Refused (code "not-a-plain-chain"): an op that a chain does not have, a branch, several inputs or outputs.
+    """
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise _not_a_chain(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs")
+    value = graph.inputs[0].name
+    weights: list[Array] = []
+    biases: list[Array] = []
+    after: list[list[str]] = []
+    reductions: list[str] = []
+    channel_inner = False
+    for op in graph.ops:
+        if tuple(op.inputs) != (value,):
+            raise _not_a_chain(f"{op.kind} reads {', '.join(op.inputs)}, not what the op before it wrote")
+        value = op.output
+        if op.kind in ("linear", "conv"):
+            below = weights[-1].shape[0] if weights else None
+            weights.append(_torch_layout(op, tensors, below if channel_inner else None))
+            biases.append(_bias(op, tensors, weights[-1].shape[0]))
+            after.append([])
+            channel_inner = False
+        elif op.kind == "pointwise":
+            function = str(op.attributes.get("function", "unknown"))
+            if not after:
+                raise _not_a_chain(f"{function} before the first layer")
+            if function != "identity":
+                after[-1].append(function)
+        elif op.kind in _REDUCTIONS:
+            reductions.append(op.kind)
+            channel_inner = channel_inner or op.attributes.get("order") == "channel_inner"
+        else:
+            raise _not_a_chain(f"it has {op.kind.replace('_', ' ')}")
+    if value != graph.outputs[0]:
+        raise _not_a_chain("the last op does not write the output")
+    if not weights:
+        raise _not_a_chain("it has no layer with weights")
+    if any(len(functions) > 1 for functions in after):
+        raise _not_a_chain("two activations follow one another")
+    if after[-1]:
+        raise _not_a_chain(f"the output passes through {after[-1][0]}")
+    names = tuple(functions[0] if functions else "identity" for functions in after[:-1])
+    return ChainWeights(tuple(weights), tuple(biases), names, tuple(reductions))
+
+
+def _not_a_chain(detail: str) -> Refused:
+    return Refused(
+        f"not a plain chain of linear layers and convolutions: {detail}",
+        fix="predictors take plain chains only",
+        code="not-a-plain-chain",
+    )
+
+
+def _torch_layout(op: Op, tensors: Mapping[str, Array], channels_below: int | None) -> Array:
+    """Weight as (out, in, *kernel); after a channels-last flatten its input axis is put into channel-outer order."""
+    weight = np.asarray(tensors[op.parameters["weight"]])
+    if int(op.attributes.get("groups", 1)) != 1:
+        raise _not_a_chain(f"{op.parameters['weight']} is a grouped convolution")
+    weight = np.moveaxis(weight, (op.attributes.get("out_axis", 0), op.attributes.get("in_axis", 1)), (0, 1))
+    if channels_below is not None and weight.shape[1] % channels_below == 0:
+        split = weight.reshape(weight.shape[0], -1, channels_below)
+        weight = split.transpose(0, 2, 1).reshape(weight.shape)
+    return weight
+
+
+def _bias(op: Op, tensors: Mapping[str, Array], outgoing: int) -> Array:
+    name = op.parameters.get("bias")
+    return np.zeros(outgoing, dtype=np.float32) if name is None else np.asarray(tensors[name]).reshape(-1)
