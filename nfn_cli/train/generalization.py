@@ -81,7 +81,7 @@ class ZooTensors:
 
 def default_config(activation: str) -> GeneralizationConfig:
     """Settings of the shipped predictors, chosen by cross-validation on the non-test runs."""
-    return GeneralizationConfig(activation, MonomialNfnConfig(GROUP_OF[activation], channels=(8, 8)))
+    return GeneralizationConfig(activation, MonomialNfnConfig(GROUP_OF[activation], channels=(8, 8), head_width=48))
 
 
 def load_tensors(folder: str | Path, config: GeneralizationConfig) -> ZooTensors:

@@ -1,0 +1,214 @@
+"""symmetry/system.py: the equations a graph puts on its axes, collected by the op rules. No op is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nfn_cli.errors import Refused
+from nfn_cli.symmetry.axis import Axis, HashArray, IntArray, mix
+
+KINDS = ("unit", "scale", "sign", "shift")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Incidence:
+    """What a group element does along one axis of one tensor.
+
+    With m the product over slots of c**(power·exponent) and, where `signed`, the sign: new = m·(old + offset) − offset
+    + shift·phase, after the units were permuted.
+
+    Attributes:
+        tensor: name of the parameter.
+        dim: its axis.
+        axis: type of that axis.
+        exponent: +1 where the tensor makes the axis, −1 where it reads it, 2 for a variance, 0 for signs only.
+        signed: whether the axis' sign multiplies the tensor.
+        offset: ε of a batch norm's variance.
+        phase: π/ω where a phase count is added to a bias, else 0.
+        use: number of the op, to notice tensors that several ops share.
+    """
+
+    tensor: str
+    dim: int
+    axis: Axis
+    exponent: int
+    signed: bool
+    offset: float = 0.0
+    phase: float = 0.0
+    use: int = 0
+
+
+@dataclass
+class System:
+    """Nodes, equations between nodes, and incidences. Mutable: the rules write into it, `solve` reads it."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 1))
+    edges: dict[str, list[tuple[IntArray, IntArray]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    pinned: dict[str, list[IntArray]] = field(default_factory=lambda: {kind: [np.zeros(1, np.int64)] for kind in KINDS})
+    axes: list[Axis] = field(default_factory=list)
+    incidences: list[Incidence] = field(default_factory=list)
+    opaque: list[str] = field(default_factory=list)
+    use: int = 0
+
+    def nodes(self, kind: str, count: int) -> IntArray:
+        start = self.counts[kind]
+        self.counts[kind] = start + count
+        return np.arange(start, start + count, dtype=np.int64)
+
+    def fresh(self, size: int) -> Axis:
+        """Atom(size): new units, each with a magnitude and a sign of its own."""
+        return self.freed(
+            Axis(
+                self.nodes("unit", size),
+                np.zeros(size, np.uint64),
+                *(np.zeros(size, np.int64) for _ in range(4)),
+            )
+        )
+
+    def freed(self, axis: Axis) -> Axis:
+        """The same slots, carrying new magnitudes and signs (what an affine op's weights can absorb)."""
+        size = len(axis)
+        made = Axis(
+            axis.unit,
+            axis.label,
+            self.nodes("scale", size),
+            np.ones(size, np.int64),
+            self.nodes("sign", size),
+            np.zeros(size, np.int64),
+        )
+        self.axes.append(made)
+        return made
+
+    def registered(self, axis: Axis) -> Axis:
+        """Note an axis whose slots a permutation must carry along."""
+        self.axes.append(axis)
+        return axis
+
+    def fixed(self, size: int) -> Axis:
+        """Fixed(size): nothing moves."""
+        axis = self.fresh(size)
+        self.pin(axis)
+        return axis.without_scale().without_sign()
+
+    def tie(self, kind: str, left: IntArray, right: IntArray) -> None:
+        self.edges[kind].append((left, right))
+
+    def pin(self, axis: Axis | int | None, *kinds: str) -> None:
+        """Nothing (or only `kinds`) on this axis may change."""
+        if isinstance(axis, Axis):
+            for kind in kinds or KINDS:
+                self.pinned[kind].append(getattr(axis, kind))
+
+    def joined(self, axes: list[Axis | int | None]) -> Axis | int | None:
+        """The one type of axes that must agree slot by slot (inputs of an add, uses of one tensor)."""
+        known = [axis for axis in axes if isinstance(axis, Axis)]
+        if not known:
+            return axes[0]
+        if len(known) < len(axes) or len({len(axis) for axis in known}) > 1:  # broadcasting
+            for axis in known:
+                self.pin(axis)
+            return self.fixed(max(len(axis) for axis in known))
+        first, label = known[0], known[0].label
+        shift = first.shift
+        for axis in known[1:]:
+            self.tie("unit", first.unit, axis.unit)
+            self.tie("sign", first.sign, axis.sign)
+            same = first.power == axis.power
+            self.tie("scale", first.scale[same], axis.scale[same])
+            for each in (first, axis):
+                self.pinned["scale"].append(each.scale[~same])
+            if not np.array_equal(shift, axis.shift):
+                self.pin(first, "shift")
+                self.pin(axis, "shift")
+            label = mix(label, axis.label)
+        return self.registered(Axis(first.unit, label, first.scale, first.power, first.sign, shift))
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        return self.shapes[tensor]
+
+    def incident(
+        self,
+        tensor: str,
+        dim: int,
+        axis: Axis | int | None,
+        exponent: int = 0,
+        *,
+        signed: bool = False,
+        offset: float = 0.0,
+        phase: float = 0.0,
+    ) -> None:
+        """State what the axis does to the tensor.
+
+        Raises:
+            Refused: lengths disagree (code "shape-mismatch").
+        """
+        size = self.shape(tensor)[dim]
+        if not isinstance(axis, Axis):
+            axis = self.fixed(size)
+        if len(axis) != size:
+            raise Refused(
+                f"axis {dim} has length {size}, the network needs {len(axis)}", where=tensor, code="shape-mismatch"
+            )
+        tensor = self.aliases.get(tensor, tensor)
+        self.incidences.append(Incidence(tensor, dim, axis, exponent, signed, offset, phase, self.use))
+
+    def incident_vector(self, tensor: str, axis: Axis | int | None, exponent: int = 0, **how: object) -> None:
+        """`incident` for a tensor that is a vector up to axes of length 1."""
+        shape = self.shape(tensor)
+        dim = max(range(len(shape)), key=lambda d: shape[d])
+        self.incident(tensor, dim, axis, exponent, **how)  # type: ignore[arg-type]
+
+    def tie_shared_tensors(self) -> None:
+        """A tensor that several ops read must change in one way for all: units tied, magnitudes and signs pinned."""
+        by_tensor: dict[str, dict[int, list[Incidence]]] = {}
+        for incidence in self.incidences:
+            uses = by_tensor.setdefault(incidence.tensor, {})
+            # a phase count moves a bias on behalf of the op that reads it, it is not a further reader
+            use = next(reversed(uses)) if incidence.phase else incidence.use
+            uses.setdefault(use, []).append(incidence)
+        kept: list[Incidence] = []
+        for uses in by_tensor.values():
+            first = next(iter(uses.values()))
+            if len(uses) > 1:
+                everything = [incidence for use in uses.values() for incidence in use]
+                for incidence in everything:
+                    self.pin(incidence.axis, "scale", "sign", "shift")
+                for dim in {incidence.dim for incidence in everything}:
+                    per_use: list[Axis | int | None] = []
+                    for use in uses.values():
+                        per_use.append(next((i.axis for i in use if i.dim == dim), None))
+                    self.joined(per_use)
+            kept.extend(first)
+        self.incidences = kept
+
+
+def components(count: int, edges: list[tuple[IntArray, IntArray]]) -> IntArray:
+    """Connected components by hooking and pointer jumping: node -> least node of its component."""
+    root = np.arange(count, dtype=np.int64)
+    if not edges:
+        return root
+    left = np.concatenate([edge[0] for edge in edges])
+    right = np.concatenate([edge[1] for edge in edges])
+    while True:
+        a, b = root[left], root[right]
+        if np.array_equal(a, b):
+            return root
+        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
+        while True:
+            jumped = root[root]
+            if np.array_equal(jumped, root):
+                break
+            root = jumped
+
+
+def summed_hash(index: IntArray, hashes: HashArray, count: int) -> HashArray:
+    """Order-free hash of the multiset of `hashes` that each of `count` owners holds."""
+    total = np.zeros(count, np.uint64)
+    with np.errstate(over="ignore"):
+        np.add.at(total, index, mix(hashes))
+    return total
