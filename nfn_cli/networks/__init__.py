@@ -1,7 +1,7 @@
 """networks/: weight-space layers and models (torch). Knows tensors and degrees; no file, no checkpoint, no command."""
 
 from nfn_cli.networks.balance import balanced_chain
-from nfn_cli.networks.degrees import GROUPS, Term, TensorName, terms_of
+from nfn_cli.networks.degrees import GROUPS, TensorName, Term, terms_of
 from nfn_cli.networks.equivariant_linear import EquivariantLinear
 from nfn_cli.networks.monomial_nfn import MonomialNfn, MonomialNfnConfig
 from nfn_cli.networks.weight_features import ChainShape, WeightFeatures

@@ -41,7 +41,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One block of an equivariant linear map: `into` gets einsum(equation, learned, tensor `reads`) * mean of `averaged`.
+    """One block of an equivariant linear map: `into` gets einsum(equation, learned, `reads`), averaged over `averaged`.
 
     Letters: b batch, c channels read, d channels written, p and q the axes of `into`, r and s untied axes of `reads`.
     `reads` is None for the constant term.

@@ -31,7 +31,7 @@ class EquivariantLinear(nn.Module):
         self.tensors = tensors_of(shape.depth)
         self.learned = nn.ParameterList()
         # Each output entry is a sum over everything its terms read, so the variance is shared among all of it.
-        fan_in = {name: 0 for name in self.tensors}
+        fan_in = dict.fromkeys(self.tensors, 0)
         read_size = {}
         for number, term in enumerate(self.terms):
             if term.reads is not None:

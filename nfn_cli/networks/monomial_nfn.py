@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod, sqrt
 
 import torch
@@ -95,6 +96,10 @@ class MonomialNfn(nn.Module):
     Call with raw weights in any dtype, or `forward_prepared` with what `prepare` gives.
     """
 
+    input_scale: Tensor
+    statistics_mean: Tensor
+    statistics_scale: Tensor
+
     def __init__(self, shape: ChainShape, config: MonomialNfnConfig, outputs: int = 1) -> None:
         super().__init__()
         self.shape = shape
@@ -109,13 +114,13 @@ class MonomialNfn(nn.Module):
         self.head_sizes = self._measure(names)
         pooled, statistics = self.head_sizes
         # One number per tensor tames the input; a constant does not change any degree.
-        self.input_scale = nn.Buffer(torch.ones(len(names)))
-        self.statistics_mean = nn.Buffer(torch.zeros(statistics))
-        self.statistics_scale = nn.Buffer(torch.ones(statistics))
+        self.register_buffer("input_scale", torch.ones(len(names)))
+        self.register_buffer("statistics_mean", torch.zeros(statistics))
+        self.register_buffer("statistics_scale", torch.ones(statistics))
         self.pooled_norm = nn.BatchNorm1d(pooled) if pooled else nn.Identity()
         sizes = [pooled + statistics, *[config.head_width] * config.head_depth]
         blocks: list[nn.Module] = []
-        for read, written in zip(sizes, sizes[1:], strict=False):
+        for read, written in pairwise(sizes):
             blocks += [nn.Linear(read, written), nn.GELU(), nn.Dropout(config.dropout)]
         self.head = nn.Sequential(*blocks, nn.Linear(sizes[-1], outputs))
 

@@ -21,6 +21,8 @@ _LEVELS = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
 _SOFTENING = 1e-3
 _RELATIVE_SOFTENING = 1e-5
 _MOST_VALUES = 16
+# A linear layer after a flatten has one position per pixel; beyond this many, pairs of positions are too many to list.
+_MOST_POSITIONS = 25
 
 ENTRYWISE: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({"value": lambda x: x, "magnitude": torch.abs})
 
@@ -35,7 +37,7 @@ def orbit_statistics(chain: WeightFeatures, entrywise: tuple[str, ...]) -> Tenso
     """
     chain = chain.map(lambda t: t.double())
     parts = [*_distributions(chain, entrywise), *_norms(chain), *_layer_spectra(chain), *_path_spectra(chain)]
-    parts += list(_path_sums(chain))
+    parts += [*_path_sums(chain), *_kernel_correlations(chain)]
     return torch.cat(parts, 1)
 
 
@@ -95,6 +97,26 @@ def _path_sums(chain: WeightFeatures) -> Iterator[Tensor]:
         yield torch.asinh(_thinned(vector.sort(1).values))
 
 
+def _kernel_correlations(chain: WeightFeatures) -> Iterator[Tensor]:
+    """How alike the entries of a kernel are, position by position: smooth kernels are what training makes of noise.
+
+    Σ_pq W_c[p, q] W_d[p, q] for positions c <= d: once over all units, relative to the total; once with every unit
+    counted alike. Products of two entries of one unit pair have trivial degree under signs.
+    """
+    for weight in chain.weights:
+        positions = weight.shape[1]
+        if not 1 < positions <= _MOST_POSITIONS:
+            continue
+        first, second = torch.triu_indices(positions, positions)
+        energy = weight.square().sum((1, 3), keepdim=True)
+        level = energy.mean(2, keepdim=True)
+        # softened: a unit that is zero up to rounding has no direction
+        alike = weight / (energy + _RELATIVE_SOFTENING * level + _SOFTENING**4).sqrt()
+        for entries, total in ((weight, level), (alike, torch.ones_like(level))):
+            gram = torch.einsum("bcpq,bdpq->bcd", entries, entries) / weight.shape[2]
+            yield gram[:, first, second] * positions / (total[:, :, 0, 0] + _SOFTENING**4)
+
+
 def _log_roots(gram: Tensor) -> Tensor:
     """(b, n, n) positive semidefinite -> logs of the roots of its eigenvalues, ascending, the largest _MOST_VALUES.
 
@@ -103,7 +125,8 @@ def _log_roots(gram: Tensor) -> Tensor:
     """
     values = torch.linalg.eigvalsh(gram).clamp(min=0)
     mean = values.mean(1, keepdim=True)
-    return (values[:, -_MOST_VALUES:] + _RELATIVE_SOFTENING * mean + _SOFTENING**4).log() / 2
+    softened: Tensor = values[:, -_MOST_VALUES:] + _RELATIVE_SOFTENING * mean + _SOFTENING**4
+    return softened.log() / 2
 
 
 def _thinned(ascending: Tensor) -> Tensor:

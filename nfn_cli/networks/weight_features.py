@@ -1,4 +1,4 @@
-"""networks/weight_features.py: a batch of chains as features on weight space. Knows torch tensors; no group, no file."""
+"""networks/weight_features.py: a batch of chains as features on weight space. Knows torch; no group, no file."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""predictors/: trained predictors: cards, loading, interval, in-distribution test. Knows networks/ and graph/; no command.
+"""predictors/: trained predictors: cards, loading, interval, in-distribution test. Knows networks/, graph/; no command.
 
-`load_predictor` imports torch when it is called; cards and chains do not.
+torch is imported when a predictor is loaded or asked; cards, chains and refusals do without it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING
 
 from nfn_cli.predictors.card import Card
 from nfn_cli.predictors.chain_input import ChainWeights, chain_of
+from nfn_cli.predictors.generalization import predict_generalization, predict_many
 from nfn_cli.predictors.shipped import shipped_predictors
 
 if TYPE_CHECKING:
-    from nfn_cli.predictors.predictor import Predictor
+    from nfn_cli.predictors.predictor import Prediction, Predictor
 
-__all__ = ["Card", "ChainWeights", "chain_of", "load_predictor", "shipped_predictors"]
+__all__ = [
+    "Card",
+    "ChainWeights",
+    "Prediction",
+    "Predictor",
+    "chain_of",
+    "load_predictor",
+    "predict_generalization",
+    "predict_many",
+    "shipped_predictors",
+]
 
 
 def load_predictor(name_or_folder: str) -> Predictor:
@@ -22,3 +33,11 @@ def load_predictor(name_or_folder: str) -> Predictor:
     from nfn_cli.predictors.predictor import load_predictor as load
 
     return load(name_or_folder)
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Prediction", "Predictor"):
+        from nfn_cli.predictors import predictor
+
+        return getattr(predictor, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -70,9 +70,9 @@ class Card:
         others = sorted(set(chain.activations) - {self.activation})
         if others:
             return f"the activation is {', '.join(others)}, {self.name} was trained on {self.activation} networks"
-        pooled = sorted(set(chain.reductions) & {"max_pool", "average_pool"})
-        if pooled:
-            return f"it pools between layers ({', '.join(pooled)}), the networks of {self.name} do not"
+        if chain.pooling_between:
+            kinds = ", ".join(chain.pooling_between)
+            return f"it pools between layers ({kinds}), the networks of {self.name} do not"
         return None
 
     def shape_mismatch(self, shapes: tuple[tuple[int, ...], ...]) -> str | None:
@@ -125,7 +125,7 @@ def readme(card: Card) -> str:
         f"* **Predicts** {card.predicts}.",
         f"* **Takes** {card.network}; activation {card.activation}; everything else is refused.",
         f"* **Blind to** the group {card.group.replace('_', ' ')} with permutations of hidden units, exactly.",
-        f"* **Model** {card.members} Monomial-NFNs averaged, {card.parameters:,} parameters together.",
+        f"* **Model** {card.members} Monomial-NFNs averaged, {card.parameters:,} parameters together, kept in float16.",
         f"* **Data** {card.data['description']}",
         f"* **Split** {card.split['rule']}",
         "",
@@ -134,8 +134,8 @@ def readme(card: Card) -> str:
         f"| test, never seen | {test['kendall_tau']:.3f} | {test['r2']:.3f} | {test['mae']:.4f} | {test['count']} |",
         f"| out of fold | {out['kendall_tau']:.3f} | {out['r2']:.3f} | {out['mae']:.4f} | {out['count']} |",
         "",
-        f"The {card.interval['level']:.0%} interval is calibrated on the {card.interval['count']} out-of-fold runs. On the test runs "
-        f"it covers {measured['coverage']:.1%}, its mean width is {measured['interval_width']:.3f}.",
+        f"The {card.interval['level']:.0%} interval is calibrated on the {card.interval['count']} out-of-fold runs. "
+        f"On the test runs it covers {measured['coverage']:.1%}, its mean width is {measured['interval_width']:.3f}.",
         "",
         "`in_distribution` is false for "
         f"{measured['alarm_on_test']:.1%} of the test runs, {measured['alarm_on_reinitialised']:.1%} of re-initialised "

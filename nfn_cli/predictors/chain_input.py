@@ -1,4 +1,4 @@
-"""predictors/chain_input.py: the plain chain inside a graph, in torch layout. Knows graph/ and arrays; no torch, no file."""
+"""predictors/chain_input.py: the plain chain inside a graph, in torch layout. Knows graph/, arrays; no torch or file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ class ChainWeights:
             channel outer.
         biases: (out,) each; zeros where the layer has none.
         activations: function after each layer but the last; "identity" where there is none.
-        reductions: kinds of the ops that change spatial shape, in order ("max_pool", "spatial_mean", "flatten", …).
+        pooling_between: pooling that a chain of strided convolutions does not have: any maximum, and averages before
+            the last convolution. Averages whose window is not known are left out (`pool`, from names alone).
     """
 
     weights: tuple[Array, ...]
     biases: tuple[Array, ...]
     activations: tuple[str, ...]
-    reductions: tuple[str, ...] = ()
+    pooling_between: tuple[str, ...] = ()
 
 
 _REDUCTIONS = ("max_pool", "average_pool", "pool", "spatial_mean", "flatten")
@@ -47,7 +48,7 @@ def chain_of(graph: Graph, tensors: Mapping[str, Array]) -> ChainWeights:
     weights: list[Array] = []
     biases: list[Array] = []
     after: list[list[str]] = []
-    reductions: list[str] = []
+    pooling: list[tuple[int, str]] = []  # layers before it, kind
     channel_inner = False
     for op in graph.ops:
         if tuple(op.inputs) != (value,):
@@ -66,7 +67,7 @@ def chain_of(graph: Graph, tensors: Mapping[str, Array]) -> ChainWeights:
             if function != "identity":
                 after[-1].append(function)
         elif op.kind in _REDUCTIONS:
-            reductions.append(op.kind)
+            pooling.append((len(weights), _pooling_kind(op)))
             channel_inner = channel_inner or op.attributes.get("order") == "channel_inner"
         else:
             raise _not_a_chain(f"it has {op.kind.replace('_', ' ')}")
@@ -79,7 +80,15 @@ def chain_of(graph: Graph, tensors: Mapping[str, Array]) -> ChainWeights:
     if after[-1]:
         raise _not_a_chain(f"the output passes through {after[-1][0]}")
     names = tuple(functions[0] if functions else "identity" for functions in after[:-1])
-    return ChainWeights(tuple(weights), tuple(biases), names, tuple(reductions))
+    convolutions = sum(weight.ndim > 2 for weight in weights)
+    between = tuple(
+        kind for layer, kind in pooling if kind == "max_pool" or (kind == "average_pool" and layer < convolutions)
+    )
+    return ChainWeights(tuple(weights), tuple(biases), names, between)
+
+
+def _pooling_kind(op: Op) -> str:
+    return "max_pool" if op.kind == "pool" and op.attributes.get("statistic") == "max" else op.kind
 
 
 def _not_a_chain(detail: str) -> Refused:

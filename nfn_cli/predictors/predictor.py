@@ -1,9 +1,14 @@
-"""predictors/predictor.py: a trained predictor: load it, ask it. Knows cards and networks/; no graph, no command."""
+"""predictors/predictor.py: a trained predictor: load it, ask it. Knows cards and networks/; no graph, no command.
+
+Members are stored in float16 and asked in float64, so that neither the orbit member given nor the company in a batch
+shows in an answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +32,17 @@ _DISTANCE = "distance."
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a predictor says about one network.
+    """What a predictor says about one network; numbers are rounded to six decimals.
 
     Attributes:
+        path: the checkpoint as the user named it.
         predicted_test_accuracy: in [0, 1].
         interval: low and high; covers the truth for the card's share of networks like the training ones.
         predictor: name on the card.
         in_distribution: whether the network is inside what the predictor was trained for.
     """
 
+    path: str
     predicted_test_accuracy: float
     interval: tuple[float, float]
     predictor: str
@@ -51,16 +58,14 @@ class Predictor:
     interval: Interval
     typicality: Typicality
 
-    def predict(self, weights: Sequence[Array], biases: Sequence[Array | None]) -> Prediction:
-        """One chain in torch layout, (out, in, *kernel) and (out,); a missing bias is None.
+    def predict_batch(
+        self, chains: Sequence[tuple[Sequence[Array], Sequence[Array | None]]], paths: Sequence[str] | None = None
+    ) -> tuple[Prediction, ...]:
+        """Chains in torch layout, (out, in, *kernel) and (out,) with None for a missing bias -> answers in order.
 
         Raises:
             Refused: the shapes are not what the predictor was trained for, or a number is not finite.
         """
-        return self.predict_batch([(weights, biases)])[0]
-
-    def predict_batch(self, chains: Sequence[tuple[Sequence[Array], Sequence[Array | None]]]) -> tuple[Prediction, ...]:
-        """Many chains at once, in order; see `predict`."""
         if not chains:
             return ()
         rows = []
@@ -69,25 +74,26 @@ class Predictor:
             if reason is not None:
                 raise Refused(reason, fix="use a predictor trained on such networks", code="predictor-mismatch")
             rows.append(features_from_arrays(weights, biases))
-        return self.predict_features(stacked(rows))
+        return self.predict_features(stacked(rows), paths)
 
-    def predict_features(self, raw: WeightFeatures) -> tuple[Prediction, ...]:
-        """Raw weights as a batch of weight features (kernel positions are channels)."""
+    def predict_features(self, raw: WeightFeatures, paths: Sequence[str] | None = None) -> tuple[Prediction, ...]:
+        """Raw weights as a batch of weight features (kernel positions are channels) -> answers in order."""
         tensors = (*raw.weights, *raw.biases)
         if not all(bool(torch.isfinite(t).all()) for t in tensors):
-            raise Refused("a weight is NaN or infinite", fix="repair the checkpoint", code="not-finite")
-        prepared = prepare(self.members[0].config, raw).to(torch.float32)
+            raise Refused("a weight is NaN or infinite", fix="repair the checkpoint", code="non-finite-weights")
+        prepared = prepare(self.members[0].config, raw)
         predicted = self.scores(prepared)
         low, high = self.interval.around(predicted)
         inside = self.typicality.inside(prepared)
         return tuple(
-            Prediction(float(p), (float(a), float(b)), self.card.name, bool(i))
-            for p, a, b, i in zip(predicted, low, high, inside, strict=True)
+            Prediction(path, round(float(p), 6), (round(float(a), 6), round(float(b), 6)), self.card.name, bool(i))
+            for path, p, a, b, i in zip(paths or [""] * len(raw), predicted, low, high, inside, strict=True)
         )
 
     @torch.no_grad()
     def scores(self, prepared: Prepared) -> np.ndarray[Any, np.dtype[np.float64]]:
         """(b,) mean predicted score of the members."""
+        prepared = prepared.to(torch.float64)
         logits = torch.stack([member.forward_prepared(prepared)[:, 0].double() for member in self.members])
         return np.asarray(torch.sigmoid(logits).mean(0).numpy())
 
@@ -100,6 +106,12 @@ def load_predictor(name_or_folder: str) -> Predictor:
         Refused: its files do not fit together.
     """
     folder = predictor_folder(name_or_folder)
+    return _loaded(folder, (folder / "card.json").stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _loaded(folder: Path, _written: int) -> Predictor:
+    """Asked again for every checkpoint of a long list; a folder that was written anew is read anew."""
     card = read_card(folder)
     path = folder / "weights.safetensors"
     try:
@@ -121,8 +133,8 @@ def assemble(card: Card, tensors: Mapping[str, Tensor]) -> Predictor:
     positions = tuple(int(np.prod(kernel, dtype=np.int64)) for kernel in card.kernels)
     shape = ChainShape(card.widths, positions)
     members = tuple(_network(shape, card.architecture, tensors, f"members.{i}.") for i in range(card.members))
-    parts = {name.removeprefix(_DISTANCE): t for name, t in tensors.items() if name.startswith(_DISTANCE)}
-    interval = {name: tuple(v) if isinstance(v, list) else v for name, v in card.interval.items()}
+    parts = {name.removeprefix(_DISTANCE): t.double() for name, t in tensors.items() if name.startswith(_DISTANCE)}
+    interval: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in card.interval.items()}
     typicality = Typicality(
         Distance(**parts),
         _network(shape, card.contrast, tensors, "contrast."),
@@ -136,29 +148,38 @@ def tensors_of_predictor(
     members: Sequence[MonomialNfn], contrast: MonomialNfn, distance: Distance
 ) -> dict[str, Tensor]:
     """Names and tensors for weights.safetensors."""
-    tensors = {f"members.{i}.{k}": v for i, member in enumerate(members) for k, v in member.state_dict().items()}
-    tensors |= {f"contrast.{name}": tensor for name, tensor in contrast.state_dict().items()}
+    tensors = {
+        f"{prefix}.{name}": tensor
+        for prefix, network in (*((f"members.{i}", m) for i, m in enumerate(members)), ("contrast", contrast))
+        for name, tensor in _stored(network).items()
+    }
     fields = ("mean", "scale", "axes", "variances", "residual_variance")
     tensors |= {f"{_DISTANCE}{name}": getattr(distance, name) for name in fields}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
+def _stored(network: MonomialNfn) -> dict[str, Tensor]:
+    """State with learned numbers in float16 and measured constants as they are."""
+    learned = {name for name, _ in network.named_parameters()}
+    return {name: t.half() if name in learned else t for name, t in network.state_dict().items()}
+
+
 def _network(
     shape: ChainShape, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str
 ) -> MonomialNfn:
-    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in architecture.items()}
+    settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in architecture.items()}
     model = MonomialNfn(shape, MonomialNfnConfig(**settings))
     model.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
-    return model.eval()
+    return model.double().eval()
 
 
 def write_predictor(folder: Path, card: Card, tensors: Mapping[str, Tensor]) -> None:
     """Writes weights.safetensors, card.json and README.md; the card last, so that a folder with a card is complete."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from nfn_cli.predictors.card import readme
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(tensors), folder / "weights.safetensors")
+    (folder / "weights.safetensors").write_bytes(save(dict(tensors)))
     (folder / "README.md").write_text(readme(card))
     (folder / "card.json").write_text(card.to_json())

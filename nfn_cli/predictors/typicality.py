@@ -41,7 +41,7 @@ class Distance:
         return (total / (2 * len(self.axes))).sqrt()
 
 
-def fit_distance(statistics: Tensor, components: int = 40) -> Distance:
+def fit_distance(statistics: Tensor, components: int = 32) -> Distance:
     """(n, s) statistics of training networks -> their distance function."""
     statistics = statistics.double()
     mean, scale = statistics.mean(0), statistics.std(0, correction=0).clamp(min=1e-6)
@@ -72,5 +72,6 @@ class Typicality:
     @torch.no_grad()
     def inside(self, prepared: Prepared) -> Tensor:
         """(b,) bool."""
+        prepared = prepared.to(torch.float64)
         near = self.distance(prepared.statistics) <= self.largest_distance
         return near & (self.contrast.forward_prepared(prepared)[:, 0] >= self.least_log_odds)

@@ -3,9 +3,8 @@
     python -m nfn_cli.train.generalization --zoo ZOO_DIR --activation relu --out FOLDER
 
 Runs, not rows, are split. A share of them is the test set, untouched until the end. The others form folds; member k of
-the predictor is trained without fold k (which calibrates the interval) and stopped early on fold k + 1, so every
-non-test run has a prediction by a network that has seen neither it nor anything of its run. Both checkpoints of a run
-are trained on, final ones alone are judged.
+the predictor is trained without fold k, so every non-test run has a prediction by a network that has seen nothing of
+it: these calibrate the interval. Both checkpoints of a run are trained on, final ones alone are judged.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class GeneralizationConfig:
 
     activation: str
     architecture: MonomialNfnConfig
-    training: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=40, learning_rate=1e-3, patience=20))
+    training: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=40, learning_rate=1e-3, patience=0))
     folds: int = 6
     test_fraction: float = 0.15
     seed: int = 0
@@ -115,15 +114,13 @@ def train_members(
     members = []
     for k in range(config.folds):
         left_out = ~data.test & (data.fold == k)
-        stopping = ~data.test & (data.fold == (k + 1) % config.folds)
-        learned = _indices(~data.test & ~left_out & ~stopping)
-        judged, stopped = _indices(left_out & data.final), _indices(stopping & data.final)
+        learned, judged = _indices(~data.test & ~left_out), _indices(left_out & data.final)
         member = fit(
             data.raw.shape,
             config.architecture,
             replace(config.training, seed=config.seed * 1000 + k),
             Examples(prepared[learned], target[learned]),
-            Examples(prepared[stopped], target[stopped]),
+            None,
             checkpoint=work / f"member{k}.pt" if work else None,
             log=lambda record, k=k: log({"member": k, **record}),  # type: ignore[misc]
         )
@@ -182,7 +179,8 @@ def train_predictor(
 ) -> tuple[Card, dict[str, torch.Tensor]]:
     """The whole way: read, split, train, calibrate, measure on the test runs once. Returns card and tensors."""
     data = load_tensors(folder, config)
-    prepared = prepare(config.architecture, data.raw).to(torch.float32)
+    exact = prepare(config.architecture, data.raw)
+    prepared = exact.to(torch.float32)
     members, out_of_fold = train_members(data, prepared, config, work)
     known = np.isfinite(out_of_fold)
     interval = calibrate(out_of_fold[known], data.target[known], config.level)
@@ -190,7 +188,7 @@ def train_predictor(
     card = _card(data, config, name, reproduce, members, interval, inside)
     card = replace(card, out_of_fold=asdict(scores(out_of_fold[known], data.target[known])))
     tensors = tensors_of_predictor(members, inside.contrast, inside.distance)
-    test, measured = measure(data, prepared, card, tensors, interval)
+    test, measured = measure(data, exact, card, tensors, interval)
     return replace(card, test=test, measured=measured), tensors
 
 
@@ -205,7 +203,7 @@ def measure(
     low, high = interval.around(predicted)
 
     def alarm(networks: WeightFeatures) -> float:
-        fresh = prepare(predictor.members[0].config, networks).to(torch.float32)
+        fresh = prepare(predictor.members[0].config, networks)
         return 1.0 - float(predictor.typicality.inside(fresh).double().mean())
 
     return asdict(scores(predicted, actual)), {
@@ -244,15 +242,15 @@ def _card(
         contrast=asdict(inside.contrast.config),
         parameters=sum(parameter_count(member) for member in members),
         data={
-            "description": f"zoo in the Small CNN Zoo layout, {', '.join(datasets)}, {config.activation}: {len(data.target)} "
-            f"checkpoints of {runs['all']} runs.",
+            "description": f"zoo in the Small CNN Zoo layout, {', '.join(datasets)}, {config.activation}: "
+            f"{len(data.target)} checkpoints of {runs['all']} runs.",
             "rows": len(data.target),
             "runs": runs,
         },
         split={
             "rule": f"by run, from SHA-256 of the run's name with seed {config.seed}: {config.test_fraction:.0%} test "
-            f"({runs['test']} runs), the others in {config.folds} folds; member k is trained without folds k "
-            f"(interval) and k+1 (early stopping).",
+            f"({runs['test']} runs), the others in {config.folds} folds; member k is trained without fold k, "
+            f"whose final checkpoints calibrate the interval.",
             "seed": config.seed,
             "test_fraction": config.test_fraction,
             "folds": config.folds,

@@ -5,6 +5,7 @@ Deterministic per seed; after a kill it goes on from the last checkpoint and end
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -28,7 +29,7 @@ class TrainConfig:
         epochs: at most; the learning rate rises for the first tenth and then falls to 0 along a cosine.
         batch_size, learning_rate, weight_decay: of AdamW.
         patience: epochs without a better validation loss until training ends; 0 means all epochs.
-        validate_every: epochs between validations.
+        validate_every: epochs between validations; without validation examples neither is used.
         seed: of the initialization and of the order of batches.
         checkpoint_every: epochs between checkpoints on disk.
     """
@@ -70,12 +71,14 @@ def fit(
     architecture: MonomialNfnConfig,
     config: TrainConfig,
     training: Examples,
-    validation: Examples,
+    validation: Examples | None,
     *,
     checkpoint: Path | None = None,
-    log: Log = json_log(None),
+    log: Log | None = None,
 ) -> MonomialNfn:
-    """Trains one network and returns it with its best validation weights, in evaluation mode.
+    """Trains one network and returns it in evaluation mode.
+
+    With validation examples these are the weights that did best on them, without, those of the last epoch.
 
     The loss is the cross-entropy of a coin that shows heads with the probability to be predicted, so an accuracy is
     both target and prediction (as in Unterthiner et al. 2020 and the papers after it).
@@ -83,6 +86,7 @@ def fit(
     Args:
         checkpoint: file to resume from and to write to; a checkpoint of other settings is not used.
     """
+    log = log or json_log(None)
     torch.manual_seed(config.seed)
     model = MonomialNfn(shape, architecture)
     model.fit_normalization(training.prepared)
@@ -96,14 +100,17 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.learning_rate, total_steps=config.epochs * batches + 1, pct_start=0.1
     )
-    settings = json.dumps([asdict(architecture), asdict(config), len(training.target)], sort_keys=True)
+    data = hashlib.sha256(training.prepared.features.weights[0].numpy().tobytes()).hexdigest()
+    settings = json.dumps([asdict(architecture), asdict(config), data], sort_keys=True)
     state = _Progress(settings)
     if checkpoint is not None and checkpoint.exists():
         state = _resume(checkpoint, state, model, optimizer, schedule)
     while state.epoch < config.epochs and not _is_over(state, config):
         loss = _epoch(model, optimizer, schedule, training, config, state.epoch, batches)
         state.epoch += 1
-        if state.epoch % config.validate_every == 0 or state.epoch == config.epochs:
+        if validation is None:
+            log({"epoch": state.epoch, "train_loss": loss})
+        elif state.epoch % config.validate_every == 0 or state.epoch == config.epochs:
             value = evaluate(model, validation)
             log({"epoch": state.epoch, "train_loss": loss, "validation_loss": value})
             if value < state.best_loss:
@@ -113,7 +120,7 @@ def fit(
             _save(checkpoint, state, model, optimizer, schedule)
     if state.best:
         model.load_state_dict(state.best)
-    log({"best_epoch": state.best_epoch, "best_validation_loss": state.best_loss})
+        log({"best_epoch": state.best_epoch, "best_validation_loss": state.best_loss})
     return model.eval()
 
 
@@ -167,7 +174,7 @@ def _epoch(
         rows = order[number * config.batch_size : (number + 1) * config.batch_size]
         loss = _loss(model.forward_prepared(training.prepared[rows])[:, 0], training.target[rows])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

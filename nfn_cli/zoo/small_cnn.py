@@ -13,6 +13,7 @@ import gzip
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -204,7 +205,7 @@ def _read_layout(path: Path) -> ZooLayout:
 
 
 def _check_chain(layers: list[LayerColumns], path: Path) -> None:
-    for below, above in zip(layers, layers[1:], strict=False):
+    for below, above in pairwise(layers):
         incoming, outgoing = above.kernel_shape[-2], below.kernel_shape[-1]
         if incoming % outgoing or (incoming != outgoing and len(above.kernel_shape) > 2):
             raise Refused(f"a layer takes {incoming} inputs, the one below gives {outgoing}", where=str(path))

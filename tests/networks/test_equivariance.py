@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_group import act_slowly, random_chain, random_features, random_monomials, residual
+from tests.networks.slow_group import act_slowly, random_chain, random_features, random_monomials, residual
 
 from nfn_cli.networks.degrees import GROUPS, tensors_of
 from nfn_cli.networks.equivariant_linear import EquivariantLinear

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from slow_group import Chain, act_slowly, random_features, random_monomials
+from tests.networks.slow_group import Chain, act_slowly, random_features, random_monomials
 
 from nfn_cli.networks.degrees import GROUPS, TensorName, terms_of
 from nfn_cli.networks.weight_features import WeightFeatures

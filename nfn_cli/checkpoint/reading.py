@@ -1,0 +1,112 @@
+"""checkpoint/reading.py: from what the user named to a Checkpoint. One table of readers; knows no format itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from nfn_cli.checkpoint.atomic_write import surroundings_failed
+from nfn_cli.checkpoint.hint_words import hints_beside, hints_in, joined_hints
+from nfn_cli.checkpoint.model import Checkpoint
+from nfn_cli.checkpoint.numpy_file import read_npy, read_npz
+from nfn_cli.checkpoint.refusals import refuse
+from nfn_cli.checkpoint.safetensors_file import read_safetensors
+from nfn_cli.checkpoint.sharded import read_sharded
+from nfn_cli.checkpoint.sniff import sniff
+from nfn_cli.checkpoint.zoo_row import is_zoo, read_zoo_row, row_count
+from nfn_cli.errors import NfnError, Refused, SurroundingsFailed
+from nfn_cli.printable import printable
+
+
+def _torch(container: str) -> Callable[[Path], Checkpoint]:
+    def read(path: Path) -> Checkpoint:
+        from nfn_cli.checkpoint.torch_file import read_torch
+
+        return read_torch(path, container)
+
+    return read
+
+
+def _sb3(path: Path) -> Checkpoint:
+    from nfn_cli.checkpoint.sb3_zip import read_sb3
+
+    return read_sb3(path)
+
+
+_READERS: dict[str, Callable[[Path], Checkpoint]] = {
+    "safetensors": read_safetensors,
+    "safetensors-sharded": read_sharded,
+    "npz": read_npz,
+    "npy": read_npy,
+    "torch-zip": _torch("torch-zip"),
+    "torch-legacy": _torch("torch-legacy"),
+    "sb3-zip": _sb3,
+}
+
+
+def load(source: str | Path) -> Checkpoint:
+    """Read a checkpoint; the content decides what it is, never the name.
+
+    Args:
+        source: a file, a folder with one checkpoint, `DIR#row` of a zoo, or `hf://owner/repo[@revision]/file`.
+
+    Raises:
+        Refused: not a checkpoint that can be read safely; the message says what it is instead.
+        SurroundingsFailed: no such file, no permission, no network.
+    """
+    text = str(source)
+    try:
+        checkpoint = _load(text)
+        if not checkpoint.tensors:
+            raise Refused("the file holds no tensors", code="no-tensors")
+    except NfnError as error:
+        raise error.located(printable(text)) from None
+    except OSError as error:
+        raise surroundings_failed(error, Path(text)) from None
+    return replace(checkpoint, path=text)
+
+
+def _load(text: str) -> Checkpoint:
+    if text.startswith("hf://"):
+        from nfn_cli.checkpoint.hub import fetched
+
+        return _read_file(fetched(text))
+    path = Path(text)
+    row = re.fullmatch(r"(?s)(.+)#(\d+)", text)
+    if row is not None and not path.exists() and Path(row[1]).is_dir():
+        if not is_zoo(Path(row[1])):
+            raise Refused("the folder is no zoo: it needs weights.npy and layout.csv", code="not-a-zoo")
+        return read_zoo_row(Path(row[1]), int(row[2]))
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.exists():
+        raise SurroundingsFailed("no such file", code="no-such-file")
+    if not path.is_file():
+        raise Refused("not a regular file", code="not-a-file")
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> Checkpoint:
+    kind = sniff(path)
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise refuse(kind, path)
+    checkpoint = reader(path)
+    hints = joined_hints(checkpoint.hints, hints_in(checkpoint.metadata, "metadata"))
+    return replace(checkpoint, hints=joined_hints(hints, hints_beside(path)))
+
+
+def _read_folder(folder: Path) -> Checkpoint:
+    if is_zoo(folder):
+        last = row_count(folder) - 1
+        raise Refused("this is a zoo of networks", fix=f"name one row: {printable(folder)}#0 … #{last}", code="needs-row")
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    kinds = {path: sniff(path) for path in files}
+    indexes = [path for path, kind in kinds.items() if kind == "safetensors-sharded"]
+    readable = indexes or [path for path, kind in kinds.items() if kind in _READERS]
+    if len(readable) != 1:
+        found = f"{len(readable)} checkpoints" if readable else "no checkpoint"
+        raise Refused(f"the folder holds {found}", fix="name one file", code="needs-file")
+    return _read_file(readable[0])

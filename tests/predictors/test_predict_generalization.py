@@ -1,0 +1,208 @@
+"""What is taken, what is refused and why, and that company in a batch does not change an answer."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nfn_cli.errors import Refused, WrongUsage
+from nfn_cli.graph.model import Op
+from nfn_cli.predictors import chain_of, load_predictor, predict_generalization, predict_many
+from nfn_cli.predictors.shipped import predictor_folder
+from tests.predictors.networks_by_hand import (
+    ACTIVATIONS,
+    LAYERS,
+    channels_last,
+    checkpoint,
+    example,
+    network,
+    random_tensors,
+)
+
+
+def refusal(tensors: dict[str, np.ndarray], *networks: object, predictor: str | None = None) -> Refused:
+    with pytest.raises(Refused) as caught:
+        predict_generalization(checkpoint(tensors), networks or (network(tensors),), predictor)  # type: ignore[arg-type]
+    return caught.value
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_predictor_is_chosen_by_the_activation(activation: str) -> None:
+    tensors = random_tensors(0)
+    answer = predict_generalization(checkpoint(tensors, "here.pt"), (network(tensors, activation),))
+    assert answer.predictor == f"generalization-cifar10gs-{activation}"
+    assert answer.path == "here.pt"
+    assert 0.0 <= answer.interval[0] <= answer.predicted_test_accuracy <= answer.interval[1] <= 1.0
+
+
+def test_a_folder_is_a_predictor_too(tmp_path: Path) -> None:
+    tensors = random_tensors(0)
+    shutil.copytree(predictor_folder("generalization-cifar10gs-relu"), tmp_path / "mine")
+    here = predict_generalization(checkpoint(tensors), (network(tensors),), str(tmp_path / "mine"))
+    assert here == predict_generalization(checkpoint(tensors), (network(tensors),))
+
+
+def test_the_layout_of_the_file_does_not_matter() -> None:
+    tensors = random_tensors(1)
+    flipped = channels_last(tensors)
+    here = predict_generalization(checkpoint(tensors), (network(tensors),))
+    there = predict_generalization(checkpoint(flipped), (network(flipped, channels_last=True),))
+    assert here == there
+    wrong = {name: np.swapaxes(t, 0, 1) if t.ndim == 4 and t.shape[1] == 16 else t for name, t in tensors.items()}
+    assert predict_generalization(checkpoint(wrong), (network(wrong),)) != here  # the control: order of axes counts
+
+
+@pytest.mark.parametrize("reduce", ["spatial_mean", "flatten", "average_pool", "pool"])
+def test_averages_after_the_last_convolution_are_taken(reduce: str) -> None:
+    tensors = random_tensors(2)
+    answer = predict_generalization(checkpoint(tensors), (network(tensors, reduce=reduce),))
+    assert answer == predict_generalization(checkpoint(tensors), (network(tensors),))
+
+
+def test_half_precision_weights_are_taken() -> None:
+    tensors = {name: t.astype(np.float16) for name, t in random_tensors(3).items()}
+    exact = {name: t.astype(np.float64) for name, t in tensors.items()}
+    answers = predict_many([(checkpoint(t), (network(t),)) for t in (tensors, exact)])
+    assert answers[0] == answers[1]
+
+
+def test_a_missing_bias_counts_as_zero() -> None:
+    tensors = random_tensors(4) | {"conv1.bias": np.zeros(16, np.float32)}
+    whole = network(tensors)
+    ops = tuple(
+        Op(op.kind, op.inputs, op.output, {"weight": "conv1.weight"}, op.attributes)
+        if op.parameters.get("weight") == "conv1.weight"
+        else op
+        for op in whole.graph.ops
+    )
+    graph = type(whole.graph)(whole.graph.inputs, ops, whole.graph.outputs, whole.graph.parameter_shapes)
+    without = type(whole)("", "cnn", graph, whole.activation)
+    assert predict_generalization(checkpoint(tensors), (without,)) == predict_generalization(
+        checkpoint(tensors), (whole,)
+    )
+
+
+def test_other_activations_are_refused_by_name() -> None:
+    error = refusal(random_tensors(0), network(random_tensors(0), "gelu"))
+    assert error.code == "predictor-mismatch"
+    assert "gelu" in str(error)
+    assert "relu" in error.fix
+    assert "tanh" in error.fix
+
+
+def test_a_predictor_of_another_activation_is_refused() -> None:
+    tensors = random_tensors(0)
+    error = refusal(tensors, network(tensors, "tanh"), predictor="generalization-cifar10gs-relu")
+    assert "tanh" in error.what
+    assert "relu" in error.what
+
+
+def test_other_widths_and_depths_are_refused_with_the_layer() -> None:
+    tensors = random_tensors(0)
+    wide = tensors | {
+        "conv1.weight": np.ones((17, 1, 3, 3), np.float32),
+        "conv1.bias": np.ones(17, np.float32),
+        "conv2.weight": np.ones((16, 17, 3, 3), np.float32),
+    }
+    assert "layer 1 has shape (17, 1, 3, 3)" in refusal(wide).what
+    whole = network(tensors).graph
+    kept = tuple(op for op in whole.ops if op.output not in ("z2", "a2"))
+    kept = tuple(
+        Op(op.kind, tuple("a1" if i == "a2" else i for i in op.inputs), op.output, op.parameters, op.attributes)
+        for op in kept
+    )
+    short = type(whole)(whole.inputs, kept, whole.outputs, whole.parameter_shapes)
+    error = refusal(tensors, type(network(tensors))("", "cnn", short, ("relu",)))
+    assert "it has 3 layers" in error.what
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(bad: float) -> None:
+    tensors = random_tensors(0)
+    tensors["conv2.bias"][3] = bad
+    assert "conv2.bias" in str(refusal(tensors))
+
+
+def test_several_networks_are_refused_and_so_is_none() -> None:
+    tensors = random_tensors(0)
+    assert refusal(tensors, network(tensors), network(tensors)).code == "several-networks"
+    with pytest.raises(Refused) as caught:
+        predict_generalization(checkpoint(tensors), ())
+    assert caught.value.code == "no-network"
+
+
+@pytest.mark.parametrize(
+    ("op", "word"),
+    [
+        (Op("max_pool", (), "", attributes={"kernel": 2}), "max_pool"),
+        (Op("pool", (), "", attributes={"statistic": "max"}), "max_pool"),
+        (Op("opaque", (), "", attributes={"reason": "?"}), "opaque"),
+        (Op("pointwise", (), "", attributes={"function": "tanh"}), "two activations"),
+    ],
+)
+def test_other_ops_are_refused(op: Op, word: str) -> None:
+    tensors = random_tensors(0)
+    assert word in refusal(tensors, network(tensors, extra=(op,))).what
+
+
+def test_a_branch_is_not_a_chain() -> None:
+    tensors = random_tensors(0)
+    graph = network(tensors).graph
+    skip = (*graph.ops[:4], Op("add", ("a0", "a1"), "sum"), *graph.ops[4:])
+    with pytest.raises(Refused, match="not a plain chain"):
+        chain_of(type(graph)(graph.inputs, skip, graph.outputs, graph.parameter_shapes), tensors)
+
+
+def test_an_unknown_predictor_lists_the_shipped_ones() -> None:
+    tensors = random_tensors(0)
+    with pytest.raises(WrongUsage, match="generalization-cifar10gs-relu"):
+        predict_generalization(checkpoint(tensors), (network(tensors),), "generalisation")
+
+
+def test_damaged_predictors_are_refused(tmp_path: Path) -> None:
+    tensors = random_tensors(0)
+    shipped = predictor_folder("generalization-cifar10gs-relu")
+    for file, content in (("weights.safetensors", b"\x08"), ("card.json", b"{}"), ("card.json", b"nonsense")):
+        folder = tmp_path / f"{file}-{len(content)}"
+        shutil.copytree(shipped, folder)
+        (folder / file).write_bytes(content)
+        assert refusal(tensors, predictor=str(folder)).code in ("bad-predictor", "bad-card")
+
+
+def test_a_batch_answers_as_one_by_one_and_errors_stand_in_their_place() -> None:
+    many = [(random_tensors(seed), ACTIVATIONS[seed % 2]) for seed in range(6)]
+    many.append((example("tanh"), "tanh"))
+    items = [(checkpoint(t, f"{i}.pt"), (network(t, a),)) for i, (t, a) in enumerate(many)]
+    broken = random_tensors(9) | {"fc.bias": np.full(10, np.nan, np.float32)}
+    items.insert(2, (checkpoint(broken), (network(broken),)))
+    answers = predict_many(items)
+    assert isinstance(answers[2], Refused)
+    for item, answer in zip(items[:2] + items[3:], answers[:2] + answers[3:], strict=True):
+        assert answer == predict_generalization(*item)
+    assert predict_many([]) == []
+
+
+def test_refusals_and_cards_do_without_torch() -> None:
+    program = (
+        "import sys, nfn_cli.predictors as p; p.shipped_predictors(); "
+        "assert 'torch' not in sys.modules; p.Prediction; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_chain_keeps_its_layers_in_order() -> None:
+    tensors = random_tensors(5)
+    chain = chain_of(network(tensors).graph, tensors)
+    for name, weight, bias in zip(LAYERS, chain.weights, chain.biases, strict=True):
+        assert np.array_equal(weight, tensors[f"{name}.weight"])
+        assert np.array_equal(bias, tensors[f"{name}.bias"])
+    assert chain.activations == ("relu",) * 3
+
+
+def test_a_predictor_is_loaded_once() -> None:
+    assert load_predictor("generalization-cifar10gs-relu") is load_predictor("generalization-cifar10gs-relu")
