@@ -13,6 +13,7 @@ _TEXT = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "
 _HARMLESS_PREFIXES = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.storage.")
 _HARMLESS = {
     "collections.OrderedDict",
+    "collections.Counter",
     "torch.Size",
     "torch.device",
     "torch.Tensor",

@@ -39,7 +39,7 @@ def evaluate(graph: Graph, parameters: Parameters, inputs: Mapping[str, FloatArr
     """Run the network.
 
     Args:
-        graph: what to run; `opaque` ops make it raise.
+        graph: what to run; an `opaque` op of known shape is run as some fixed function of its inputs.
         parameters: tensors by name; any dtype, raised to float64.
         inputs: one array for each graph input, batch axis first.
 
@@ -49,7 +49,7 @@ def evaluate(graph: Graph, parameters: Parameters, inputs: Mapping[str, FloatArr
     Raises:
         Refused: the graph holds an op that cannot be evaluated (code "not-evaluable").
     """
-    uses = {name: 0 for name in graph.outputs}
+    uses = dict.fromkeys(graph.outputs, 0)
     for op in graph.ops:
         for name in op.inputs:
             uses[name] = uses.get(name, 0) + 1
@@ -263,3 +263,14 @@ def _add(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatA
 @_evaluates("concat")
 def _concat(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
     return np.concatenate(inputs, axis=op.attributes["axis"])
+
+
+@_evaluates("opaque")
+def _opaque(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+    """Some function of the inputs: what stays the same for an unknown function must stay the same for this one."""
+    shape = op.attributes.get("shape")
+    if shape is None or op.parameters or len(shape) != 2:
+        raise Refused("part of the network is not known", where=op.output, code="not-evaluable")
+    joined = np.concatenate([x.reshape(x.shape[0], -1) for x in inputs], axis=1)
+    mixed = np.random.default_rng(joined.shape[1]).standard_normal((joined.shape[1], int(shape[1])))
+    return np.asarray(np.tanh(joined @ mixed / np.sqrt(joined.shape[1])))

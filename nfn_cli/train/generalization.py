@@ -80,7 +80,7 @@ class ZooTensors:
 
 def default_config(activation: str) -> GeneralizationConfig:
     """Settings of the shipped predictors, chosen by cross-validation on the non-test runs."""
-    return GeneralizationConfig(activation, MonomialNfnConfig(GROUP_OF[activation], channels=(8, 8), head_width=48))
+    return GeneralizationConfig(activation, MonomialNfnConfig(GROUP_OF[activation], channels=(8, 8), head_width=40))
 
 
 def load_tensors(folder: str | Path, config: GeneralizationConfig) -> ZooTensors:
@@ -145,7 +145,7 @@ def train_in_distribution(data: ZooTensors, prepared: Prepared, config: Generali
     A quarter of the false alarms is given to the distance, the rest to the contrast, whose job is the harder one: a
     zoo's own untrained networks look like re-initialised ones.
     """
-    architecture = MonomialNfnConfig(config.architecture.group, channels=(), head_width=32, dropout=0.2)
+    architecture = MonomialNfnConfig(config.architecture.group, channels=(4,), head_width=32, dropout=0.2)
     held = ~data.test & (data.fold == 0)
     stopping = ~data.test & (data.fold == 1)
     learned = ~data.test & ~held & ~stopping
@@ -160,8 +160,8 @@ def train_in_distribution(data: ZooTensors, prepared: Prepared, config: Generali
         target = torch.cat([torch.ones(len(rows)), torch.zeros(2 * copies * len(rows))])
         return Examples(_joined(parts), target)
 
-    settings = TrainConfig(epochs=30, learning_rate=2e-3, weight_decay=0.1, patience=10, seed=config.seed)
-    contrast = fit(data.raw.shape, architecture, settings, examples(learned, 1000, 2), examples(stopping, 2000, 1))
+    settings = TrainConfig(epochs=20, learning_rate=2e-3, weight_decay=0.1, patience=10, seed=config.seed)
+    contrast = fit(data.raw.shape, architecture, settings, examples(learned, 1000, 4), examples(stopping, 2000, 1))
     distance = fit_distance(prepared.statistics[_indices(learned)])
     calibration = prepared[_indices(held & data.final | stopping & data.final)]
     with torch.no_grad():
@@ -311,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = options.name or options.out.name
     seed = f" --seed {options.seed}" if options.seed else ""
     reproduce = (
-        f"python -m nfn_cli.train.generalization --zoo ZOO_DIR --activation {options.activation}{seed} --out {name}"
+        f"python -m nfn_cli.train.generalization --zoo ZOO_DIR --activation {options.activation}{seed} --out {options.out}"
     )
     card, tensors = train_predictor(options.zoo, config, name, reproduce, options.work)
     write_predictor(options.out, card, tensors)

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.networks.slow_group import act_slowly, random_chain, random_features, random_monomials, residual
 
 from nfn_cli.networks.balance import balanced_chain, scaled
 from nfn_cli.networks.weight_features import WeightFeatures
+from tests.networks.slow_group import act_slowly, random_chain, random_features, random_monomials, residual
 
 SEEDS = st.integers(0, 10_000)
 SEVERAL = settings(max_examples=30, deadline=None)

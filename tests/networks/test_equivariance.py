@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.networks.slow_group import act_slowly, random_chain, random_features, random_monomials, residual
 
 from nfn_cli.networks.degrees import GROUPS, tensors_of
 from nfn_cli.networks.equivariant_linear import EquivariantLinear
 from nfn_cli.networks.monomial_nfn import MonomialNfn, MonomialNfnConfig
 from nfn_cli.networks.nonlinearity import DEGREE_DIVISIONS, NONLINEARITIES
 from nfn_cli.networks.weight_features import ChainShape
+from tests.networks.slow_group import act_slowly, random_chain, random_features, random_monomials, residual
 
 SEEDS = st.integers(0, 10_000)
 SEVERAL = settings(max_examples=25, deadline=None)

@@ -1,14 +1,14 @@
-"""The table of terms is all equivariant linear maps and nothing else: compared with the null space of the constraint."""
+"""The table of terms is all equivariant linear maps and nothing else: compared with the null space of the law."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from tests.networks.slow_group import Chain, act_slowly, random_features, random_monomials
 
 from nfn_cli.networks.degrees import GROUPS, TensorName, terms_of
 from nfn_cli.networks.weight_features import WeightFeatures
+from tests.networks.slow_group import Chain, act_slowly, random_features, random_monomials
 
 
 def names(terms: object) -> set[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -77,7 +78,7 @@ def moved_on_orbit(
     """A random member of the orbit, stored in float32: permutations, and scales in [1/largest, largest] or signs."""
     rng = np.random.default_rng(seed)
     result = {name: t.astype(np.float64) for name, t in tensors.items()}
-    for below, above in zip(LAYERS, LAYERS[1:], strict=False):
+    for below, above in pairwise(LAYERS):
         n = len(result[f"{below}.bias"])
         factor = (
             rng.choice([-1.0, 1.0], n) if group == "sign" else np.exp(rng.uniform(-np.log(largest), np.log(largest), n))

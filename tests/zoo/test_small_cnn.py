@@ -49,7 +49,7 @@ def test_an_activation_that_no_row_has_is_named_with_the_known_ones(tmp_path: Pa
 def test_files_of_two_zoos_are_refused(tmp_path: Path) -> None:
     written = write_zoo(tmp_path, runs=2)
     np.save(tmp_path / "weights.npy", written[:-1])
-    with pytest.raises(Refused, match="weights.npy"):
+    with pytest.raises(Refused, match=r"weights\.npy"):
         read_zoo(tmp_path)
     np.save(tmp_path / "weights.npy", written[:, :-1])
     with pytest.raises(Refused, match="columns"):

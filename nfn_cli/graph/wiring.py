@@ -1,0 +1,325 @@
+"""graph/wiring.py: layers in natural order -> runs, and which run feeds which. Knows names and sizes; builds no graph.
+
+A run is a sequence of layers that follow each other. A wrong junction would claim symmetries that are not there, while a
+missing one only costs some, so runs are joined on evidence and otherwise stand alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nfn_cli.errors import Refused
+from nfn_cli.graph.layers import Layer, with_norms
+from nfn_cli.graph.names import stem_and_number, words_of
+
+_CLASSES: tuple[frozenset[str], ...] = (
+    frozenset({"policy", "pi", "actor", "action", "actions", "mu"}),
+    frozenset({"value", "vf", "critic", "v"}),
+)
+_FRONT = frozenset({"encoder", "enc", "features", "feature", "backbone", "trunk", "stem", "extractor", "body", "shared", "conv", "convs", "base", "torso", "embed"})
+_TAIL = frozenset({"decoder", "dec", "head", "heads", "classifier", "out", "output", "mu", "sigma", "logits", "final", "last", "fc", "mean", "std", "log", "advantage", "adv", "value", "val", "action", "prediction", "regressor", "fusion", "top"})
+_WHOLE = frozenset({"actor", "critic", "target", "online", "generator", "discriminator", "teacher", "student", "ema", "local"})
+
+
+@dataclass(eq=False)
+class Run:
+    """Layers one after another.
+
+    Attributes:
+        layers: weights in order, each with its normalizations.
+        source: the run whose output it reads; None where it reads an input.
+        join: "direct", "concat" (source and a further input), or "branches" (several sources).
+        branches: the sources of a "branches" join.
+    """
+
+    layers: list[Layer]
+    source: Run | None = None
+    join: str = "direct"
+    branches: list[Run] = field(default_factory=list)
+
+    @property
+    def first(self) -> Layer:
+        return self.layers[0]
+
+    @property
+    def last(self) -> Layer:
+        return self.layers[-1]
+
+    @property
+    def words(self) -> frozenset[str]:
+        return words_of(self.first.module) | {stem_and_number(t)[0].lower() for t in self.first.module}
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        return [(layer.size_in, layer.size_out) for layer in self.layers]
+
+
+def follows(before: Layer, after: Layer) -> bool:
+    """Whether `after` can read what `before` makes (a convolution may be flattened into a linear layer)."""
+    if before.kind == "conv" and after.kind == "linear":
+        return after.size_in % before.size_out == 0
+    return before.kind == after.kind and before.size_out == after.size_in
+
+
+def wire(layers: Sequence[Layer]) -> list[list[Run]]:
+    """Networks as lists of runs, sources first.
+
+    Raises:
+        Refused: sizes do not fit together, or fit in more than one way.
+    """
+    weighted = _with_norms_attached(layers)
+    runs: list[Run] = []
+    for scope in _scopes(weighted):
+        runs.extend(_joined(_runs(scope)))
+    return _networks(runs)
+
+
+def chain(layers: Sequence[Layer], order: Sequence[str]) -> list[list[Run]]:
+    """The network whose weights are named in order.
+
+    Raises:
+        Refused: an unknown name, or sizes that do not fit.
+    """
+    by_weight = {layer.tensors["weight"]: layer for layer in layers if layer.kind in ("linear", "conv")}
+    missing = [name for name in order if name not in by_weight]
+    if missing:
+        raise Refused("no such weight", where=missing[0], fix=f"weights: {', '.join(by_weight)}", code="unknown-layer")
+    norms = [layer for layer in layers if layer.kind not in ("linear", "conv")]
+    chosen = _with_norms_attached([*(by_weight[name] for name in order), *norms], ordered=True)
+    for before, after in zip(chosen[:-1], chosen[1:], strict=True):
+        if not follows(before, after):
+            raise _misfit(before, after)
+    return [[Run(chosen)]]
+
+
+def _misfit(before: Layer, after: Layer) -> Refused:
+    return Refused(
+        f"reads {after.size_in} values, {before.label} before it makes {before.size_out}",
+        where=after.label,
+        fix="give the order with --layers NAME,NAME,…",
+        code="shape-mismatch",
+    )
+
+
+def _with_norms_attached(layers: Sequence[Layer], ordered: bool = False) -> list[Layer]:
+    weighted = [layer for layer in layers if layer.kind in ("linear", "conv")]
+    norms = [layer for layer in layers if layer.kind not in ("linear", "conv")]
+    taken: dict[int, list[Layer]] = {}
+    for norm in norms:
+        owner = _owner(norm, weighted)
+        if owner is None:
+            raise Refused(
+                f"cannot tell which layer this normalization of {norm.size_out} units belongs to",
+                where=norm.label,
+                code="ambiguous-norm",
+            )
+        taken.setdefault(owner, []).append(norm)
+    return [with_norms(layer, tuple(taken.get(index, ()))) for index, layer in enumerate(weighted)]
+
+
+def _owner(norm: Layer, weighted: Sequence[Layer]) -> int | None:
+    """The layer a normalization follows: the one before it in a Sequential, or the one of its number, if sizes agree."""
+    fitting = [i for i, layer in enumerate(weighted) if layer.size_out == norm.size_out or norm.size_out == 1]
+    parent = norm.module[:-1]
+    stem, number = stem_and_number(norm.module[-1]) if norm.module else ("", None)
+    siblings = [i for i, layer in enumerate(weighted) if layer.module[:-1] == parent]
+    if norm.module and norm.module[-1].isdigit():
+        before = [i for i in siblings if weighted[i].key < norm.key]
+        nearest = max(before, key=lambda i: weighted[i].key, default=None)
+        return nearest if nearest in fitting else None
+    same = [i for i in siblings if i in fitting and weighted[i].number == number]
+    if number is not None and len({weighted[i].module for i in same}) == 1:
+        return same[0]
+    if number is not None and len(same) > 1:
+        conv = [i for i in same if weighted[i].kind == "conv"]
+        if len(conv) == 1 and re.search("bn|batch|norm", stem.lower()):
+            return conv[0]
+    local = [i for i in siblings if i in fitting]
+    if len(local) == 1:
+        return local[0]
+    inside = [i for i in fitting if weighted[i].module[: len(parent)] == parent] if parent else []
+    return inside[0] if len(inside) == 1 else (fitting[0] if len(fitting) == 1 else None)
+
+
+def _scopes(layers: Sequence[Layer]) -> list[list[Layer]]:
+    """Layers of networks that names declare to be whole: actor, critic, target, …; parallel copies; the rest together."""
+    if any(not layer.module for layer in layers):
+        return [list(layers)]
+    heads: dict[str, list[Layer]] = {}
+    for layer in layers:
+        heads.setdefault(layer.module[0] if len(layer.module) > 1 else "", []).append(layer)
+    shapes = {head: [(l.kind, l.size_in, l.size_out) for l in group] for head, group in heads.items()}
+    whole = {head for head in heads if head and words_of((head,)) & _WHOLE}
+    for head, other in ((a, b) for a in heads for b in heads if a < b and a and b):
+        stem, other_stem = stem_and_number(head), stem_and_number(other)
+        numbered = stem[0] == other_stem[0] and not follows(heads[head][-1], heads[other][0])
+        alike = shapes[head] == shapes[other] and (
+            len(shapes[head]) > 1 and not (stem[0] == other_stem[0] and follows(heads[head][-1], heads[other][0]))
+        )
+        if alike or (numbered and len(heads[head]) > 1 and len(heads[other]) > 1 and "" not in heads):
+            whole |= {head, other}
+    # "q_net" beside "q_net_target"
+    whole |= {h for h in heads if any(w != h and w.startswith(h) and words_of((w,)) & _WHOLE for w in whole)}
+    rest = [layer for head, group in heads.items() if head not in whole for layer in group]
+    scopes = [group for head, group in heads.items() if head in whole]
+    return [*scopes, *([sorted(rest, key=lambda layer: layer.key)] if rest else [])]
+
+
+def _runs(layers: Sequence[Layer]) -> list[Run]:
+    """Cut the natural order where a layer does not follow the one before or its family of names ends."""
+    families: dict[tuple[tuple[str, ...], str], list[Layer]] = {}
+    for layer in layers:
+        stem = stem_and_number(layer.module[-1])[0] if layer.module else ""
+        families.setdefault((layer.module[:-1], stem), []).append(layer)
+    runs: list[Run] = []
+    for family in families.values():
+        current = Run([family[0]])
+        runs.append(current)
+        for before, after in zip(family[:-1], family[1:], strict=True):
+            if follows(before, after):
+                current.layers.append(after)
+                continue
+            restarts = after.size_in == current.first.size_in
+            following = Run([after])
+            if not restarts and _is_concatenation(before, after, current.first.size_in):
+                following.source, following.join = current, "concat"
+            elif not restarts and before.size_in != after.size_in:
+                raise _misfit(before, after)
+            current = following
+            runs.append(current)
+    return sorted(runs, key=lambda run: run.first.key)
+
+
+def _is_concatenation(before: Layer, after: Layer, size_in: int) -> bool:
+    extra = after.size_in - before.size_out
+    return before.kind == after.kind == "linear" and extra > 0 and (extra == size_in or extra * 2 <= before.size_out)
+
+
+def _joined(runs: list[Run]) -> list[Run]:
+    """Find for each run that does not start at an input the one it reads."""
+    if len(runs) == 1:
+        return runs
+    for position, run in enumerate(runs):
+        if run.source is not None:
+            continue
+        candidates = [
+            other for index, other in enumerate(runs) if other is not run and _may_feed(other, run, index < position)
+        ]
+        candidates = [other for other in candidates if not _depends(other, run)]
+        if len(candidates) > 1:
+            candidates = _preferred(candidates, run, runs)
+        if len(candidates) > 1:
+            raise Refused(
+                f"may read {' or '.join(other.last.label for other in candidates[:3])}",
+                where=run.first.label,
+                fix="give the layers of one network with --layers NAME,NAME,…",
+                code="ambiguous-order",
+            )
+        if candidates:
+            run.source = candidates[0]
+    _join_concatenations(runs)
+    return runs
+
+
+def _may_feed(source: Run, run: Run, earlier: bool) -> bool:
+    if not follows(source.last, run.first) or source.shapes == run.shapes and len(run.layers) > 1 and not same_container(source, run):
+        return False
+    classes = [(c & source.words, c & run.words) for c in _CLASSES]
+    source_class = [bool(mine) for mine, _ in classes]
+    run_class = [bool(theirs) for _, theirs in classes]
+    if any(source_class) and any(run_class) and source_class != run_class:
+        return False
+    if source.words & _TAIL and not run.words & _TAIL and not same_container(source, run):
+        return False
+    front, tail = bool(source.words & _FRONT) and not run.words & _FRONT, bool(run.words & _TAIL)
+    if source.last.kind == "conv" and run.first.kind == "linear":
+        return True
+    return earlier if same_container(source, run) and not tail else (front or tail or earlier)
+
+
+def same_container(left: Run, right: Run) -> bool:
+    """Whether both runs are numbered parts of one container ("net.0.linear" and "net.1.linear")."""
+    a, b = left.first.module, right.first.module
+    one_module = len(a) == len(b) == 1 and stem_and_number(a[0])[0] == stem_and_number(b[0])[0]
+    return one_module or (bool(a[:-1]) and bool(b) and a[0] == b[0])
+
+
+def _depends(run: Run, other: Run) -> bool:
+    seen: Run | None = run
+    while seen is not None:
+        if seen is other:
+            return True
+        seen = seen.source
+    return False
+
+
+def _preferred(candidates: list[Run], run: Run, runs: list[Run]) -> list[Run]:
+    """Same role in the name first, then the nearest before it in the same container or numbering, then the front."""
+    mine = [c for c in _CLASSES if c & run.words]
+    same = [other for other in candidates if any(c & other.words for c in mine)]
+    if mine and same:
+        candidates = same
+    position = runs.index(run)
+    before = [other for other in candidates if runs.index(other) < position]
+    contained = [other for other in before if same_container(other, run)]
+    if contained and not run.words & _TAIL:
+        return contained[-1:]
+    fronts = [other for other in candidates if other.words & _FRONT and not other.words & _TAIL]
+    if len(fronts) == 1:
+        return fronts
+    # heads of one trunk are themselves no sources
+    sources = [other for other in candidates if not other.words & _TAIL]
+    if len(sources) == 1:
+        return sources
+    numbers = [other for other in before if _next_number(other, run)]
+    return numbers if len(numbers) == 1 else candidates
+
+
+def _next_number(source: Run, run: Run) -> bool:
+    a, b = source.last.number, run.first.number
+    return a is not None and b is not None and b == a + 1 and source.last.module[:-1] == run.first.module[:-1]
+
+
+def _join_concatenations(runs: list[Run]) -> None:
+    """404 = 400 + 4: a hidden layer and an input; 48 = 16 + 32: branches."""
+    read = {id(run.source) for run in runs}
+    for run in runs:
+        if run.source is not None or run.join != "direct":
+            continue
+        continued = [
+            other
+            for other in runs
+            if other is not run
+            and _next_number(other, run)
+            and _is_concatenation(other.last, run.first, other.first.size_in)
+        ]
+        free = [other for other in runs if other is not run and id(other) not in read and other.source is None]
+        if len(continued) == 1:
+            run.source, run.join = continued[0], "concat"
+        elif len(free) > 1 and sum(other.last.size_out for other in free) == run.first.size_in and len(free) == len(runs) - 1:
+            run.branches, run.join = free, "branches"
+
+
+def _networks(runs: list[Run]) -> list[list[Run]]:
+    """Runs that hang together, sources first."""
+    root: dict[int, Run] = {id(run): run for run in runs}
+
+    def find(run: Run) -> Run:
+        while root[id(run)] is not run:
+            run = root[id(run)]
+        return run
+
+    for run in runs:
+        for source in [*( [run.source] if run.source else []), *run.branches]:
+            root[id(find(run))] = find(source)
+    groups: dict[int, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(id(find(run)), []).append(run)
+
+    def depth(run: Run) -> int:
+        sources = [*([run.source] if run.source else []), *run.branches]
+        return 1 + max((depth(source) for source in sources), default=0)
+
+    return [sorted(group, key=depth) for group in groups.values()]
