@@ -67,7 +67,9 @@ def chain_of(graph: Graph, tensors: Mapping[str, Array]) -> ChainWeights:
             if function != "identity":
                 after[-1].append(function)
         elif op.kind in _REDUCTIONS:
-            pooling.append((len(weights), _pooling_kind(op)))
+            # Front ends that see names alone assume pooling where they cannot exclude it; it is not a fact then.
+            if not op.attributes.get("assumed", False):
+                pooling.append((len(weights), _pooling_kind(op)))
             channel_inner = channel_inner or op.attributes.get("order") == "channel_inner"
         else:
             raise _not_a_chain(f"it has {op.kind.replace('_', ' ')}")

@@ -311,7 +311,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = options.name or options.out.name
     seed = f" --seed {options.seed}" if options.seed else ""
     reproduce = (
-        f"python -m nfn_cli.train.generalization --zoo ZOO_DIR --activation {options.activation}{seed} --out {options.out}"
+        "python -m nfn_cli.train.generalization --zoo ZOO_DIR "
+        f"--activation {options.activation}{seed} --out {options.out}"
     )
     card, tensors = train_predictor(options.zoo, config, name, reproduce, options.work)
     write_predictor(options.out, card, tensors)

@@ -64,6 +64,13 @@ def test_averages_after_the_last_convolution_are_taken(reduce: str) -> None:
     assert answer == predict_generalization(checkpoint(tensors), (network(tensors),))
 
 
+def test_pooling_that_a_front_end_only_assumes_is_no_reason_to_refuse() -> None:
+    tensors = random_tensors(2)
+    assumed = Op("max_pool", (), "", attributes={"kernel": 1, "stride": 1, "assumed": True})
+    answer = predict_generalization(checkpoint(tensors), (network(tensors, "tanh", extra=(assumed,)),))
+    assert answer == predict_generalization(checkpoint(tensors), (network(tensors, "tanh"),))
+
+
 def test_half_precision_weights_are_taken() -> None:
     tensors = {name: t.astype(np.float16) for name, t in random_tensors(3).items()}
     exact = {name: t.astype(np.float64) for name, t in tensors.items()}

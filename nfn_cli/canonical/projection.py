@@ -1,0 +1,85 @@
+"""canonical/projection.py: one number per unit, from a tensor contracted with numbers of the units on its other axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nfn_cli.symmetry.action import multiplier, transformed
+from nfn_cli.symmetry.axis import HashArray, mix
+from nfn_cli.symmetry.element import FlatElement, FloatArray
+from nfn_cli.symmetry.solve import Action
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_SLICE_ENTRIES = 1 << 20
+
+
+def fixed_numbers(hashes: HashArray) -> FloatArray:
+    """Reproducible numbers in ±[0.5, 1.5], the same for equal hashes on every machine."""
+    bits = mix(hashes, 7)
+    size = 0.5 + (bits >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+    return np.where(bits & np.uint64(1), size, -size)
+
+
+def label_numbers(action: Action) -> FloatArray:
+    """One number a slot: by label where it belongs to a unit, by position where it is fixed."""
+    position = mix(np.arange(len(action.unit)), 3)
+    return np.where(action.unit >= 0, np.abs(fixed_numbers(action.label)), fixed_numbers(position))
+
+
+def side_vector(actions: list[Action], keys: FloatArray, element: FlatElement, length: int, dim: int) -> FloatArray:
+    """What one axis is contracted with: its units' keys times what the element does to the axis."""
+    if not actions:
+        return fixed_numbers(mix(np.arange(length), dim))
+    vector = label_numbers(actions[0]) * np.where(actions[0].unit >= 0, np.append(keys, 1.0)[actions[0].unit], 1.0)
+    for action in actions:
+        factor = multiplier(action, element)
+        if factor is not None:
+            vector = vector * factor
+    return vector
+
+
+def projected(
+    array: Array, actions: tuple[Action, ...], dim: int, keys: FloatArray, element: FlatElement
+) -> FloatArray:
+    """(length of axis `dim`,) the tensor, after the element's scales and signs, contracted over all other axes."""
+    if array.size == array.shape[dim]:
+        return np.asarray(transformed(array.astype(np.float64), actions, element), np.float64).reshape(-1)
+    sides: Mapping[int, FloatArray] = {
+        other: side_vector([a for a in actions if a.dim == other], keys, element, array.shape[other], other)
+        for other in range(array.ndim)
+        if other != dim
+    }
+    result = _contracted(array, dim, sides)
+    for action in actions:
+        if action.dim == dim:
+            factor = multiplier(action, element)
+            if factor is not None:
+                result = result * factor
+    return result
+
+
+def _contracted(array: Array, dim: int, sides: Mapping[int, FloatArray]) -> FloatArray:
+    shape = array.shape
+    width = array.size // shape[0]
+    rows = max(1, _SLICE_ENTRIES // max(1, width))
+    rest = [axis for axis in range(1, array.ndim) if axis != dim]
+    if dim == 0:
+        flat = np.ones(1)
+        for axis in rest:
+            flat = np.multiply.outer(flat, sides[axis])
+        flat = flat.reshape(-1)
+        out = np.empty(shape[0])
+        for start in range(0, shape[0], rows):
+            out[start : start + rows] = array[start : start + rows].reshape(-1, width).astype(np.float64) @ flat
+        return out
+    total = np.zeros(width)
+    for start in range(0, shape[0], rows):
+        part = array[start : start + rows].reshape(-1, width).astype(np.float64)
+        total += sides[0][start : start + rows] @ part
+    left = total.reshape(shape[1:])
+    for axis in sorted(rest, reverse=True):
+        left = np.tensordot(left, sides[axis], axes=(axis - 1, 0))
+    return np.asarray(left)

@@ -1,0 +1,200 @@
+"""canonical/refinement.py: phases, signs and the order of units: colour refinement with numbers in place of colours.
+
+From the fixed axes inward every unit gets a key: its weights contracted with the keys of the units they lead to. An odd
+contraction decides its sign first. Units whose keys agree are told apart by what they feed; those that never separate
+are automorphisms and may stand in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nfn_cli.canonical.coupling import Tensors
+from nfn_cli.canonical.projection import fixed_numbers, projected
+from nfn_cli.symmetry.axis import IntArray
+from nfn_cli.symmetry.element import FlatElement, FloatArray
+from nfn_cli.symmetry.solve import Action, Symmetry, UnitSet
+
+_ROUNDS = 3
+
+
+@dataclass
+class Refinement:
+    """Mutable state of one run.
+
+    Attributes:
+        element: scales are set before; signs and shifts are filled in here; its permutation stays the identity.
+        tolerance: keys closer than this (they have root mean square 1) count as equal.
+    """
+
+    symmetry: Symmetry
+    tensors: Tensors
+    element: FlatElement
+    tolerance: float
+    keys: FloatArray = field(init=False)
+    known: np.ndarray[tuple[int], np.dtype[np.bool_]] = field(init=False)
+    decided: np.ndarray[tuple[int], np.dtype[np.bool_]] = field(init=False)
+    touching: list[list[tuple[str, Action]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        units = self.symmetry.units
+        self.keys, self.known = np.zeros(units), np.zeros(units, bool)
+        signs = self.symmetry.classes["sign"]
+        self.decided = np.zeros(int(signs.max(initial=-1)) + 1, bool)
+        bounds = np.array([s.start for s in self.symmetry.unit_sets] + [units])
+        self.touching = [[] for _ in self.symmetry.unit_sets]
+        for name, actions in self.symmetry.actions.items():
+            for action in actions:
+                here = np.unique(action.unit[action.unit >= 0])
+                for number in np.unique(np.searchsorted(bounds, here, side="right") - 1):
+                    self.touching[number].append((name, action))
+
+    def settle_phases(self) -> None:
+        """k so that bias + kπ/ω lies in [−π/2ω, π/2ω)."""
+        for name, actions in self.symmetry.actions.items():
+            for action in actions:
+                if action.phase:
+                    use = action.shift >= 0
+                    bias = self.tensors[name].reshape(-1).astype(np.float64)[use]
+                    self.element.shift[action.shift[use]] = -np.floor(bias / action.phase + 0.5).astype(np.int64)
+
+    def run(self, signs: bool) -> None:
+        """Forward: signs and keys of each set from what is known before it; then signs left over, from what they feed."""
+        if not signs:
+            self.decided[:] = True
+        for number, unit_set in enumerate(self.symmetry.unit_sets):
+            if not self.decided.all():
+                self._decide_signs(number, unit_set, forward=True)
+            self._set_keys(number, unit_set, self.keys)
+        if not self.decided.all():
+            for number, unit_set in reversed(list(enumerate(self.symmetry.unit_sets))):
+                self._decide_signs(number, unit_set, forward=False)
+        self.decided[:] = True
+
+    def order(self) -> IntArray:
+        """Flat permutation: units of each permutable set by key, ties by keys of further rounds."""
+        groups = self._clusters([self.keys])
+        levels = [self.keys]
+        for _ in range(_ROUNDS):
+            if not self._has_ties(groups):
+                break
+            mixed = sum((0.618**i * level for i, level in enumerate(levels)), np.zeros(len(self.keys)))
+            fresh = np.zeros(len(self.keys))
+            for number, unit_set in reversed(list(enumerate(self.symmetry.unit_sets))):
+                self._set_keys(number, unit_set, mixed, into=fresh)
+            levels.append(fresh)
+            groups = self._clusters(levels)
+        permutation = np.arange(self.symmetry.units, dtype=np.int64)
+        for unit_set in self.symmetry.unit_sets:
+            if unit_set.permutable:
+                span = slice(unit_set.start, unit_set.start + unit_set.size)
+                permutation[span] = np.argsort(groups[span], kind="stable") + unit_set.start
+        return permutation
+
+    def _clusters(self, levels: list[FloatArray]) -> IntArray:
+        """Rank of each unit in its set; equal where no level separates."""
+        rank = np.zeros(len(self.keys), np.int64)
+        for unit_set in self.symmetry.unit_sets:
+            span = slice(unit_set.start, unit_set.start + unit_set.size)
+            current = np.zeros(unit_set.size, np.int64)
+            for level in levels:
+                values = level[span]
+                order = np.lexsort((values, current))
+                step = (np.diff(values[order]) > self.tolerance) | (np.diff(current[order]) > 0)
+                current[order] = np.concatenate([[0], np.cumsum(step)])
+            rank[span] = current
+        return rank
+
+    def _has_ties(self, rank: IntArray) -> bool:
+        return any(
+            s.permutable and len(np.unique(rank[s.start : s.start + s.size])) < s.size for s in self.symmetry.unit_sets
+        )
+
+    def _others_known(self, name: str, action: Action) -> bool:
+        """Whether everything on the tensor's other axes is settled, and every other sign on this one."""
+        for other in self.symmetry.actions[name]:
+            if other is action:
+                continue
+            units = other.unit[other.unit >= 0]
+            if other.dim != action.dim and not self.known[units].all():
+                return False
+            if other.signed and not self._signs_decided(other):
+                return False
+        return True
+
+    def _signs_decided(self, action: Action) -> bool:
+        classes = self.symmetry.classes["sign"][action.sign[action.sign >= 0]]
+        return bool(self.decided[classes].all())
+
+    def _decide_signs(self, number: int, unit_set: UnitSet, forward: bool) -> None:
+        """The sign that makes an odd statistic positive: γ of a batch norm, else incoming weights, else the bias."""
+        sign_classes = self.symmetry.classes["sign"]
+        start = self.symmetry.starts["sign"][number]
+        for row in range(unit_set.families["sign"]):
+            span = slice(start + row * unit_set.size, start + (row + 1) * unit_set.size)
+            wanted = np.unique(sign_classes[span])
+            wanted = wanted[~self.decided[wanted]]
+            if not len(wanted):
+                continue
+            candidates = []
+            for name, action in self.touching[number]:
+                has = action.signed and np.isin(sign_classes[action.sign[action.sign >= 0]], wanted).any()
+                if not has or (forward and action.exponent < 0):
+                    continue
+                shared = sum(a.dim == action.dim and a.signed for a in self.symmetry.actions[name]) > 1
+                matrix = self.tensors[name].size > len(action.unit)
+                candidates.append((0 if shared else 1 if matrix else 2, len(candidates), name, action))
+            for _, _, name, action in sorted(candidates, key=lambda c: c[:2]):
+                if self._others_known(name, action):
+                    self._decide_from(name, action, wanted)
+
+    def _decide_from(self, name: str, action: Action, wanted: IntArray) -> None:
+        statistic = projected(self.tensors[name], self.symmetry.actions[name], action.dim, self.keys, self.element)
+        use = action.sign >= 0
+        classes = self.symmetry.classes["sign"][action.sign[use]]
+        total = np.zeros(len(self.decided))
+        np.add.at(total, classes, statistic[use])
+        scale = float(np.sqrt(np.mean(statistic**2))) if len(statistic) else 0.0
+        clear = np.abs(total) > self.tolerance * scale
+        fresh = clear & ~self.decided & np.isin(np.arange(len(total)), wanted)
+        negative = fresh & (total < 0)
+        entries = negative[self.symmetry.classes["sign"]]
+        self.element.sign[entries] = -1.0
+        flipped = self.symmetry.shift_signs >= 0
+        if flipped.any():
+            # the count was chosen before the flip: s(b + kπ/ω) = sb + (sk)π/ω
+            moved = np.zeros(len(self.symmetry.shift_signs), bool)
+            moved[flipped] = entries[self.symmetry.shift_signs[flipped]]
+            self.element.shift[moved] *= -1
+        self.decided |= fresh
+
+    def _set_keys(self, number: int, unit_set: UnitSet, keys: FloatArray, into: FloatArray | None = None) -> None:
+        """Add up normalized projections of every tensor whose other axes are known."""
+        total = np.zeros(self.symmetry.units)
+        span = slice(unit_set.start, unit_set.start + unit_set.size)
+        position = {name: index for index, name in enumerate(self.symmetry.actions)}
+        seen: set[tuple[str, int]] = set()
+        for name, action in self.touching[number]:
+            if (name, action.dim) in seen or not self._keys_known(name, action):
+                continue
+            seen.add((name, action.dim))
+            values = projected(self.tensors[name], self.symmetry.actions[name], action.dim, keys, self.element)
+            part = np.zeros(self.symmetry.units)
+            use = action.unit >= 0
+            np.add.at(part, action.unit[use], (values * np.abs(fixed_numbers(action.label)))[use])
+            size = float(np.sqrt(np.mean(part[span] ** 2)))
+            if size > 0:
+                weight = float(np.abs(fixed_numbers(np.array([position[name] * 8 + action.dim], np.uint64)))[0])
+                total[span] += weight / size * part[span]
+        size = float(np.sqrt(np.mean(total[span] ** 2)))
+        target = self.keys if into is None else into
+        target[span] = total[span] / size if size > 0 else 0.0
+        self.known[span] = True
+
+    def _keys_known(self, name: str, action: Action) -> bool:
+        return all(
+            other.dim == action.dim or self.known[other.unit[other.unit >= 0]].all()
+            for other in self.symmetry.actions[name]
+        )
