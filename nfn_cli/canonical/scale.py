@@ -164,10 +164,16 @@ def _balance(problem: _Problem, x: FloatArray, live: np.ndarray[tuple[int], np.d
         int(n): [t for t in problem.terms if any((family[s.classes] == n).any() for s in (t.rows, t.columns))]
         for n in numbers
     }
+    if not len(numbers):
+        return
+    index = np.full(int(family.max(initial=0)) + 2, len(numbers), np.int64)
+    index[numbers] = np.arange(len(numbers))
+    of_class = np.where(live, index[family], len(numbers))
+    blocks = _blocks(problem, of_class, len(numbers))
     for sweep in range(_SWEEPS):
         worst = 0.0
         if sweep % 2 == 0:
-            _common_step(problem, x, family, live, weight, numbers)
+            _common_step(x, blocks, of_class, weight, len(numbers))
         for number in numbers:
             mine = live & (family == number)
             pulls = _pulls(problem, x, lambda c, mine=mine: mine[c], weight, terms=by_family[int(number)])
@@ -217,57 +223,62 @@ def _minimizer(pulls: dict[float, FloatArray], mine: np.ndarray[tuple[int], np.d
     return d
 
 
-def _common_step(
-    problem: _Problem,
-    x: FloatArray,
-    family: IntArray,
-    live: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    weight: FloatArray,
-    numbers: IntArray,
-) -> None:
-    """Newton on one common log-scale per family: the slow direction of the sweeps."""
-    index = np.full(int(family.max(initial=0)) + 2, len(numbers), np.int64)
-    index[numbers] = np.arange(len(numbers))
-    of_class = np.where(live, index[family], len(numbers))
-    exponents, energies = [], []
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """A coupling seen from the families: which common scales multiply each kind of row and column."""
+
+    term: Coupling
+    row_kinds: FloatArray
+    row_of: IntArray
+    column_kinds: FloatArray
+    column_of: IntArray
+
+
+def _blocks(problem: _Problem, of_class: IntArray, count: int) -> list[_Block]:
+    blocks = []
     for term in problem.terms:
-        row = _exponents(term.rows, of_class, len(numbers))
-        column = _exponents(term.columns, of_class, len(numbers))
-        row_kinds, row_of = np.unique(row, axis=0, return_inverse=True)
-        column_kinds, column_of = np.unique(column, axis=0, return_inverse=True)
-        left = np.exp(2 * term.rows.log_factor(x)) * _weight(term.rows, weight)
-        right = np.exp(2 * term.columns.log_factor(x)) * _weight(term.columns, weight)
-        indicator = np.zeros((len(right), len(column_kinds)))
-        indicator[np.arange(len(right)), column_of.reshape(-1)] = right
-        sums = np.zeros((len(row_kinds), len(column_kinds)))
-        np.add.at(sums, row_of.reshape(-1), left[:, None] * (term.matrix @ indicator))
-        for i, kind in enumerate(row_kinds):
-            for j, other in enumerate(column_kinds):
-                exponents.append(kind + other)
-                energies.append(sums[i, j])
-    a, e = np.array(exponents), np.array(energies)
+        row_kinds, row_of = np.unique(_exponents(term.rows, of_class, count), axis=0, return_inverse=True)
+        column_kinds, column_of = np.unique(_exponents(term.columns, of_class, count), axis=0, return_inverse=True)
+        blocks.append(_Block(term, row_kinds, row_of.reshape(-1), column_kinds, column_of.reshape(-1)))
+    return blocks
+
+
+def _common_step(x: FloatArray, blocks: list[_Block], of_class: IntArray, weight: FloatArray, count: int) -> None:
+    """Newton on one common log-scale per family: the slow direction of the sweeps."""
+    exponents, energies = [], []
+    for block in blocks:
+        rows, columns = block.term.rows, block.term.columns
+        left = np.exp(2 * rows.log_factor(x)) * _weight(rows, weight)
+        right = np.exp(2 * columns.log_factor(x)) * _weight(columns, weight)
+        indicator = np.zeros((len(right), len(block.column_kinds)))
+        indicator[np.arange(len(right)), block.column_of] = right
+        sums = np.zeros((len(block.row_kinds), len(block.column_kinds)))
+        np.add.at(sums, block.row_of, left[:, None] * (block.term.matrix @ indicator))
+        exponents.append((block.row_kinds[:, None, :] + block.column_kinds[None, :, :]).reshape(-1, count))
+        energies.append(sums.reshape(-1))
+    a, e = np.concatenate(exponents), np.concatenate(energies)
     use = (e > 0) & (a != 0).any(axis=1)
     a, e = a[use], e[use]
     if not len(e):
         return
-    t = np.zeros(len(numbers))
-    scale = e.max()
+    t = np.zeros(count)
+    e = e / e.max()
     for _ in range(50):
-        values = e / scale * np.exp(2 * a @ t)
+        values = e * np.exp(2 * a @ t)
         gradient = 2 * a.T @ values
         hessian = 4 * (a.T * values) @ a
         hessian[np.diag_indices_from(hessian)] *= 1 + 1e-12
         step = -np.linalg.lstsq(hessian, gradient, rcond=1e-14)[0]
         step *= min(1.0, 2.0 / max(1e-300, float(np.max(np.abs(step)))))
         before, shrink = values.sum(), 1.0
-        while shrink > 1e-6 and (e / scale * np.exp(2 * a @ (t + shrink * step))).sum() > before:
+        while shrink > 1e-6 and (e * np.exp(2 * a @ (t + shrink * step))).sum() > before:
             shrink *= 0.5
         if shrink <= 1e-6:
             break
         t += shrink * step
         if float(np.max(np.abs(step))) < 1e-15:
             break
-    x += np.append(t, 0.0)[of_class] * live
+    x += np.append(t, 0.0)[of_class]
 
 
 def _exponents(side: Side, of_class: IntArray, count: int) -> FloatArray:

@@ -94,6 +94,12 @@ def _accepted(checkpoint: Checkpoint, networks: tuple[Network, ...], predictor: 
 
     chain = chain_of(network.graph, checkpoint.tensors)
     check_finite(checkpoint, sorted({name for op in network.graph.ops for name in op.parameters.values()}))
+    if checkpoint.hints.pooling == "max":
+        raise Refused(
+            f"it pools between layers (max, says {checkpoint.hints.source or 'the file'}), which no training network did",
+            fix="use a predictor trained on such networks",
+            code="predictor-mismatch",
+        )
     card = read_card(predictor_folder(predictor)) if predictor is not None else _card_for(chain)
     reason = card.mismatch(chain)
     if reason is not None:

@@ -170,7 +170,8 @@ def train_in_distribution(data: ZooTensors, prepared: Prepared, config: Generali
         contrast,
         distance,
         float(np.quantile(distance(calibration.statistics).numpy(), 1 - config.alarm / 4)),
-        float(np.quantile(odds, 0.75 * config.alarm)),
+        # what the contrast itself takes for trained, at even odds or better, is never turned away
+        min(float(np.quantile(odds, 0.75 * config.alarm)), 0.0),
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nfn_cli.checkpoint.model import Hints
 from nfn_cli.errors import Refused, WrongUsage
 from nfn_cli.graph.model import Op
 from nfn_cli.predictors import chain_of, load_predictor, predict_generalization, predict_many
@@ -155,6 +157,15 @@ def test_several_networks_are_refused_and_so_is_none() -> None:
 def test_other_ops_are_refused(op: Op, word: str) -> None:
     tensors = random_tensors(0)
     assert word in refusal(tensors, network(tensors, extra=(op,))).what
+
+
+def test_a_file_that_says_max_pooling_is_refused() -> None:
+    tensors = random_tensors(0)
+    said = replace(checkpoint(tensors), hints=Hints(pooling="max", source="metadata"))
+    with pytest.raises(Refused, match="says metadata"):
+        predict_generalization(said, (network(tensors),))
+    averaged = replace(checkpoint(tensors), hints=Hints(pooling="average"))
+    assert predict_generalization(averaged, (network(tensors),)).predictor
 
 
 def test_a_branch_is_not_a_chain() -> None:

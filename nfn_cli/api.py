@@ -1,0 +1,139 @@
+"""api.py: the Python API, rooms joined: what the commands call, and what `import nfn_cli` offers. No printing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nfn_cli.checkpoint import Checkpoint, load, save
+from nfn_cli.errors import NfnError
+from nfn_cli.graph import NameOptions, Network, networks_from_names
+from nfn_cli.printable import printable
+from nfn_cli.symmetry import GroupElement, Report
+from nfn_cli.symmetry import act as _act
+from nfn_cli.symmetry import random_element as _random_element
+from nfn_cli.symmetry import symmetry_report as _symmetry_report
+
+if TYPE_CHECKING:
+    from nfn_cli.canonical import Canonicalized, CanonicalOptions
+    from nfn_cli.predictors import Prediction
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint and the networks found in it."""
+
+    checkpoint: Checkpoint
+    networks: tuple[Network, ...]
+
+
+def open_model(source: str | Path | Checkpoint | Model, options: NameOptions = NameOptions()) -> Model:
+    """Read a checkpoint (unless it already is one) and find its networks.
+
+    Raises:
+        NfnError: the file or the network in it cannot be taken; the message says why and what would settle it.
+    """
+    if isinstance(source, Model):
+        return source
+    checkpoint = source if isinstance(source, Checkpoint) else load(source)
+    try:
+        return Model(checkpoint, networks_from_names(checkpoint, options))
+    except NfnError as error:
+        raise error.located(printable(checkpoint.path)) from None
+
+
+def symmetry_report(
+    source: str | Path | Checkpoint | Model, options: NameOptions = NameOptions(), *, seed: int = 0, elements: int = 3
+) -> Report:
+    """The symmetry group of a checkpoint, its size, and a numerical check; see `nfn_cli.symmetry.symmetry_report`."""
+    model = open_model(source, options)
+    with _located(model):
+        return _symmetry_report(model.checkpoint, model.networks, seed=seed, elements=elements)
+
+
+def canonicalize(
+    source: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    form: CanonicalOptions | None = None,
+) -> Canonicalized:
+    """The canonical form of a checkpoint; see `nfn_cli.canonical.canonicalize`. Nothing is written."""
+    from nfn_cli.canonical import CanonicalOptions
+    from nfn_cli.canonical import canonicalize as _canonicalize
+
+    model = open_model(source, options)
+    with _located(model):
+        return _canonicalize(model.checkpoint, model.networks, form or CanonicalOptions())
+
+
+def act(
+    element: GroupElement,
+    source: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    *,
+    inverse: bool = False,
+) -> Checkpoint:
+    """The checkpoint after a group element (or its inverse). Nothing is written."""
+    model = open_model(source, options)
+    with _located(model):
+        return _act(element, model.checkpoint, model.networks, inverse=inverse)
+
+
+def random_element(
+    source: str | Path | Checkpoint | Model, options: NameOptions = NameOptions(), *, seed: int = 0
+) -> GroupElement:
+    """A random element of a checkpoint's symmetry group."""
+    model = open_model(source, options)
+    return _random_element(model.checkpoint, model.networks, seed=seed)
+
+
+def predict_generalization(
+    source: str | Path | Checkpoint | Model, options: NameOptions = NameOptions(), *, predictor: str | None = None
+) -> Prediction:
+    """Predicted test accuracy with its interval; see `nfn_cli.predictors.predict_generalization`."""
+    (answer,) = predict_many([open_model(source, options)], predictor=predictor)
+    if isinstance(answer, NfnError):
+        raise answer
+    return answer
+
+
+def predict_many(models: Iterable[Model], *, predictor: str | None = None) -> list[Prediction | NfnError]:
+    """Predictions for many models, batched; a refused one stands as its error in its place."""
+    from nfn_cli.predictors import predict_many as _predict_many
+
+    models = list(models)
+    answers = _predict_many([(model.checkpoint, model.networks) for model in models], predictor)
+    return [
+        answer.located(printable(model.checkpoint.path)) if isinstance(answer, NfnError) else answer
+        for model, answer in zip(models, answers, strict=True)
+    ]
+
+
+class _located:
+    """Put the checkpoint's path before the place an error names."""
+
+    def __init__(self, model: Model) -> None:
+        self.path = printable(model.checkpoint.path)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, NfnError) and not error.where.startswith(self.path):
+            raise error.located(self.path) from None
+
+
+__all__ = [
+    "Model",
+    "NameOptions",
+    "act",
+    "canonicalize",
+    "load",
+    "open_model",
+    "predict_generalization",
+    "predict_many",
+    "random_element",
+    "save",
+    "symmetry_report",
+]

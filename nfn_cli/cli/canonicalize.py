@@ -1,0 +1,97 @@
+"""cli/canonicalize.py: `nfn canonicalize`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from nfn_cli.cli import options as o
+
+
+class Scale(str, Enum):
+    """Choices of --scale; the same words as `nfn_cli.canonical.SCALES`."""
+
+    balanced = "balanced"
+    unit = "unit"
+    pow2 = "pow2"
+    equalize = "equalize"
+    none = "none"
+
+
+def canonicalize(
+    input: o.Input,
+    output: o.Output,
+    scale: Annotated[Scale, typer.Option(help="Which member of the scale orbit.")] = Scale.balanced,
+    sign: Annotated[bool, typer.Option("--sign/--no-sign", help="Settle signs (and phases of sin).")] = True,
+    order: Annotated[bool, typer.Option("--order/--no-order", help="Sort the units.")] = True,
+    element: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--element", help="Also write the group element that was applied.", show_default=False),
+    ] = None,
+    activation: o.Activation = None,
+    layers: o.Layers = None,
+    pooling: o.Pooling = None,
+    omega: o.Omega = None,
+    concat: o.Concat = None,
+    residual: o.Residual = None,
+    force: o.Force = False,
+    json: o.Json = False,
+) -> None:
+    """Write the canonical member of a network's orbit: the same function, one fixed choice of scale, sign and order.
+
+    --scale balanced: least sum of squares. unit: incoming norm 1. pow2: powers of two nearest to balanced, outputs stay
+    bit-identical with --no-order. equalize: equal ranges across neighbouring layers, for quantization. none: leave it.
+
+    Before writing, the function is compared on random inputs; if it changed, nothing is written and the exit code is 1.
+    Sorting is not continuous in the weights: to compare two networks, match them, do not compare their sorted forms.
+
+    Examples:
+
+      nfn canonicalize model.safetensors -o canonical.safetensors
+
+      nfn canonicalize model.pth -o scaled.pth --activation relu --scale pow2 --no-order
+    """
+    from nfn_cli.api import canonicalize as canonical_form
+    from nfn_cli.api import open_model
+    from nfn_cli.canonical import CanonicalOptions
+    from nfn_cli.checkpoint import check_outputs, save
+    from nfn_cli.checkpoint.atomic_write import check_output
+    from nfn_cli.cli import render
+    from nfn_cli.cli.jsonl import write_object
+    from nfn_cli.cli.session import Session
+    from nfn_cli.symmetry import write_element
+
+    session = Session("canonicalize", json)
+    with session.guarded(input):
+        model = open_model(input, o.name_options(activation, layers, pooling, omega, concat, residual))
+        check_outputs(model.checkpoint, output, force=force)
+        if element is not None:
+            check_output(element, force)
+        form = canonical_form(model, form=CanonicalOptions(scale.value, sign, order))
+        saved = save(form.checkpoint, output, force=force)
+        if element is not None:
+            write_element(form.element, element, force=force)
+        notes = [*form.notes, *saved.notes, *(note for network in model.networks for note in network.notes)]
+        for note in notes:
+            session.note(note)
+        if json:
+            write_object(
+                {
+                    "schema": "nfn.canonicalize/1",
+                    "path": input,
+                    "output": str(saved.path),
+                    "element": None if element is None else str(element),
+                    "scale": scale.value,
+                    "sign": sign,
+                    "order": order,
+                    "relative_change": form.relative_change,
+                    "tolerance": form.tolerance,
+                    "notes": notes,
+                }
+            )
+        else:
+            render.line(f"{saved.path}: same function (relative change {form.relative_change:.1e})")
+    session.end()

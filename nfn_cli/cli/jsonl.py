@@ -1,0 +1,36 @@
+"""cli/jsonl.py: one JSON object a line on standard output; numbers as numbers, no NaN, one shape for errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nfn_cli.errors import NfnError
+
+
+def write_object(value: Mapping[str, Any]) -> None:
+    print(json.dumps(_plain(value), allow_nan=False), file=sys.stdout, flush=True)
+
+
+def error_object(command: str, path: str, error: NfnError) -> dict[str, Any]:
+    """What stands in the place of an input that failed."""
+    message = f"{error.where}: {error.what}" if error.where else error.what
+    return {
+        "schema": f"nfn.{command}/1",
+        "path": path,
+        "error": {"code": error.code, "message": message, "hint": error.fix or None},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

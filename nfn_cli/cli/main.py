@@ -1,0 +1,56 @@
+"""cli/main.py: the `nfn` command: its subcommands and its edge. Imports typer only: `nfn --help` must be fast."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nfn_cli.cli.act import act
+from nfn_cli.cli.canonicalize import canonicalize
+from nfn_cli.cli.predict_generalization import predict_generalization
+from nfn_cli.cli.predictors import predictors
+from nfn_cli.cli.session import Session, process
+from nfn_cli.cli.symmetry_report import symmetry_report
+
+app = typer.Typer(
+    name="nfn",
+    help="Symmetries, canonical forms and weight-space predictors for trained networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from nfn_cli import __version__
+
+        print(f"nfn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    Session.debug = debug
+
+
+app.command("symmetry-report")(symmetry_report)
+app.command("canonicalize")(canonicalize)
+app.command("act")(act)
+app.command("predict-generalization")(predict_generalization)
+app.command("predictors")(predictors)
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    with process():
+        app()
+
+
+if __name__ == "__main__":
+    main()

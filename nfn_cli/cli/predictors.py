@@ -1,0 +1,43 @@
+"""cli/predictors.py: `nfn predictors`."""
+
+from __future__ import annotations
+
+from nfn_cli.cli import options as o
+
+
+def predictors(json: o.Json = False) -> None:
+    """List the predictors that come with the tool, with what they were trained for and how well they do.
+
+    Example:
+
+      nfn predictors
+    """
+    from nfn_cli.cli import render
+    from nfn_cli.cli.jsonl import write_object
+    from nfn_cli.cli.session import Session
+    from nfn_cli.predictors import shipped_predictors
+
+    session = Session("predictors", json)
+    cards = shipped_predictors()
+    for card in cards if json else ():
+        write_object(
+            {
+                "schema": "nfn.predictors/1",
+                "name": card.name,
+                "summary": card.summary,
+                "activation": card.activation,
+                "network": card.network,
+                "parameters": card.parameters,
+                "kendall_tau": card.test.get("kendall_tau"),
+                "r2": card.test.get("r2"),
+            }
+        )
+    if not json:
+        render.table(
+            [("name", "left"), ("Kendall τ", "right"), ("R²", "right"), ("networks", "left")],
+            [
+                [card.name, f"{card.test['kendall_tau']:.3f}", f"{card.test['r2']:.3f}", f"{card.activation}: {card.network}"]
+                for card in cards
+            ],
+        )
+    session.end()

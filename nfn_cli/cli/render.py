@@ -1,0 +1,127 @@
+"""cli/render.py: answers for people: tables that fit 80 columns; without boxes and colour where no terminal is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nfn_cli.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDTH = 80
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    return Console(
+        file=sys.stdout,
+        width=None if terminal else _WIDTH,
+        color_system="auto" if terminal else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=not terminal,
+    )
+
+
+def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; a column is (heading, "left" or "right")."""
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    for heading, justify in columns:
+        shown.add_column(heading, justify="right" if justify == "right" else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(printable(cell) for cell in row))
+    console = _console()
+    if sys.stdout.isatty():
+        console.print(shown)
+    else:
+        with console.capture() as capture:
+            console.print(shown, soft_wrap=False)
+        for line in capture.get().splitlines():
+            print(line.rstrip())
+
+
+def line(text: str) -> None:
+    print(printable(text, limit=400))
+
+
+def symmetry(report: Mapping[str, Any]) -> None:
+    """The symmetry report of one checkpoint."""
+    line(f"{report['path']} ({report['container']})")
+    for network in report["networks"]:
+        name = f"{network['name']}: " if network["name"] else ""
+        activation = ", ".join(network["activation"]) or "no hidden units"
+        source = f" (from {network['activation_source']})" if network["activation_source"] else ""
+        line(f"{name}{network['family'].upper()}, {activation}{source}")
+        if network["unit_sets"]:
+            table(
+                [("units", "left"), ("size", "right"), ("group", "left"), ("acts on", "left"), ("remarks", "left")],
+                [_unit_row(unit_set) for unit_set in network["unit_sets"]],
+            )
+        order = f"10^{network['log10_group_order']:.1f}" + (" and infinitely many phases" if network["infinite_shifts"] else "")
+        line(
+            f"parameters {network['parameters']:,}, effective {network['effective_parameters']:,}, "
+            f"continuous dimension {network['continuous_dimension']:,}, discrete order {order}"
+        )
+        check = network["check"]
+        if check["passed"] is None:
+            line("check: could not be run on this network")
+        else:
+            verdict = "outputs unchanged" if check["passed"] else "FAILED, please report this"
+            line(
+                f"check: {verdict} under {check['elements']} random group elements "
+                f"(largest relative change {_number(check['relative_change'])})"
+            )
+        for opaque in network["opaque"]:
+            line(f"frozen: {opaque}")
+        for note in network["notes"]:
+            line(f"note: {note}")
+    for entry in report["left_aside"][:5]:
+        line(f"left aside: {entry}")
+    if len(report["left_aside"]) > 5:
+        line(f"left aside: {len(report['left_aside']) - 5} more")
+
+
+def _unit_row(unit_set: Mapping[str, Any]) -> list[str]:
+    acts = " ".join(f"{entry['tensor']}[{entry['axis']}]" for entry in unit_set["tensors"][:4])
+    more = len(unit_set["tensors"]) - 4
+    remarks = [
+        f"{len(unit_set[kind])} {kind}" for kind in ("dead", "constant", "duplicate") if unit_set[kind]
+    ]
+    if unit_set["norm_imbalance"] is not None and unit_set["norm_imbalance"] >= 1:
+        remarks.append(f"in/out 10^{unit_set['norm_imbalance']:.1f}")
+    return [
+        unit_set["name"],
+        str(unit_set["size"]),
+        unit_set["group"],
+        acts + (f" +{more}" if more > 0 else ""),
+        ", ".join(remarks) or "-",
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.1e}"
+
+
+def predictions(rows: Sequence[Mapping[str, Any]]) -> None:
+    table(
+        [("checkpoint", "left"), ("accuracy", "right"), ("90% interval", "left"), ("trained for such", "left")],
+        [
+            [
+                row["path"],
+                f"{row['predicted_test_accuracy']:.3f}",
+                f"{row['interval'][0]:.3f} – {row['interval'][1]:.3f}",
+                "yes" if row["in_distribution"] else "no",
+            ]
+            for row in rows
+        ],
+    )
+    line(f"predictor: {', '.join(dict.fromkeys(row['predictor'] for row in rows))}")

@@ -1,0 +1,112 @@
+"""cli/session.py: the edge of the process: inputs in, exit code out, errors as one line on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+from nfn_cli.cli.jsonl import error_object, write_object
+from nfn_cli.errors import ExitCode, NfnError, SurroundingsFailed, WrongUsage
+
+
+class Session:
+    """One run of a command.
+
+    Args:
+        command: its name, for schemas.
+        as_json: whether failures are also answered on standard output.
+    """
+
+    debug = False  # set by `nfn --debug`
+
+    def __init__(self, command: str, as_json: bool) -> None:
+        self.command, self.as_json, self.code = command, as_json, 0
+
+    def each(self, inputs: Sequence[str], handle: Callable[[str], None]) -> None:
+        """Call `handle` for every input; a failed one does not stop the others."""
+        for path in progress(list(expanded(inputs)), self.command):
+            with self.guarded(path):
+                handle(path)
+
+    @contextmanager
+    def guarded(self, path: str = "") -> Iterator[None]:
+        """Turn errors of one input into its answer."""
+        try:
+            yield
+        except NfnError as error:
+            if Session.debug:
+                raise
+            self.fail(path, error)
+        except MemoryError:
+            self.fail(path, SurroundingsFailed("not enough memory", where=path, code="memory"))
+
+    def fail(self, path: str, error: NfnError) -> None:
+        self.code = max(self.code, int(error.exit_code))
+        if self.as_json:
+            write_object(error_object(self.command, path, error))
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+
+    def note(self, text: str) -> None:
+        print(f"note: {one_line(text)}", file=sys.stderr)
+
+    def end(self) -> NoReturn:
+        sys.stdout.flush()
+        sys.exit(self.code)
+
+
+@contextmanager
+def process() -> Iterator[None]:
+    """What no command handles: interrupts, closed pipes, errors before a session."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # the reader has what it wanted; keep the interpreter from flushing into the closed pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except NfnError as error:
+        if Session.debug:
+            raise
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        sys.exit(int(error.exit_code))
+    except Exception as error:
+        if Session.debug:
+            raise
+        text = one_line(f"{type(error).__name__}: {error}")
+        print(f"error: unexpected {text}; run again with nfn --debug for the traceback", file=sys.stderr)
+        sys.exit(ExitCode.SURROUNDINGS_FAILED)
+
+
+def expanded(inputs: Sequence[str]) -> Iterator[str]:
+    """`-` stands for a list on standard input, one input a line."""
+    for entry in inputs:
+        if entry != "-":
+            yield entry
+            continue
+        lines = [line.strip() for line in sys.stdin]
+        found = [line for line in lines if line]
+        if not found:
+            raise WrongUsage("no input on standard input", code="no-input")
+        yield from found
+
+
+def progress(items: list[str], command: str) -> Iterator[str]:
+    """The items, with a bar on standard error where a person watches and there is more than one."""
+    if len(items) < 2 or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, description=command, console=Console(stderr=True), transient=True)
+
+
+def one_line(text: str) -> str:
+    from nfn_cli.printable import printable
+
+    return printable(text, limit=1000)

@@ -1,0 +1,62 @@
+"""cli/symmetry_report.py: `nfn symmetry-report`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nfn_cli.cli import options as o
+
+
+def symmetry_report(
+    inputs: o.Inputs,
+    activation: o.Activation = None,
+    layers: o.Layers = None,
+    pooling: o.Pooling = None,
+    omega: o.Omega = None,
+    concat: o.Concat = None,
+    residual: o.Residual = None,
+    elements: Annotated[int, typer.Option(help="Random group elements to check with.", min=0, max=1000)] = 3,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+) -> None:
+    """Find the symmetry group of a network and prove it numerically.
+
+    Per set of hidden units: its size and group, the tensors and axes it acts on, dead, constant and duplicate units.
+    For the network: group order, parameters, effective parameters, parts that are not understood and therefore frozen.
+
+    Examples:
+
+      nfn symmetry-report model.safetensors
+
+      nfn symmetry-report actor.pth --activation tanh --json
+
+      ls *.pt | nfn symmetry-report - --activation relu --json
+    """
+    from nfn_cli.api import symmetry_report as report
+    from nfn_cli.cli.jsonl import write_object
+    from nfn_cli.cli.session import Session
+    from nfn_cli.errors import ExitCode
+
+    session = Session("symmetry-report", json)
+    names = o.name_options(activation, layers, pooling, omega, concat, residual)
+    shown = 0
+
+    def handle(path: str) -> None:
+        nonlocal shown
+        answer = report(path, names, seed=seed, elements=elements)
+        if json:
+            write_object(answer.as_json())
+        else:
+            from nfn_cli.cli import render
+
+            if shown:
+                render.line("")
+            render.symmetry(answer.as_json())
+            shown += 1
+        if not answer.passed:
+            session.code = max(session.code, int(ExitCode.ANSWER_IS_NO))
+
+    session.each(inputs, handle)
+    session.end()

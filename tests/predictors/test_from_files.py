@@ -1,0 +1,68 @@
+"""From a file on disk to an answer: whatever the tensors are called, one network gets one answer."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from nfn_cli.checkpoint import load
+from nfn_cli.graph import NameOptions, networks_from_names
+from nfn_cli.predictors import predict_generalization
+from nfn_cli.predictors.predictor import Prediction
+from tests.predictors.networks_by_hand import ACTIVATIONS, EXAMPLES, LAYERS, channels_last, example
+
+
+def answer(source: str, activation: str | None = None) -> Prediction:
+    checkpoint = load(source)
+    return predict_generalization(checkpoint, networks_from_names(checkpoint, NameOptions(activation=activation)))
+
+
+def numbers(prediction: Prediction) -> tuple[float, tuple[float, float], bool]:
+    return prediction.predicted_test_accuracy, prediction.interval, prediction.in_distribution
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_shipped_examples_say_their_activation_themselves(activation: str) -> None:
+    path = str(EXAMPLES / f"cifar10gs-{activation}.safetensors")
+    assert answer(path).predictor == f"generalization-cifar10gs-{activation}"
+    assert answer(path).path == path
+    assert answer(path).in_distribution
+
+
+def test_other_names_give_the_same_answer(tmp_path: Path) -> None:
+    names = {"conv1": "features.0", "conv2": "features.2", "conv3": "features.4", "fc": "classifier"}
+    renamed = {".".join([names[k.split(".")[0]], k.split(".")[1]]): v for k, v in example("relu").items()}
+    save_file(renamed, tmp_path / "renamed.safetensors")
+    there = answer(str(tmp_path / "renamed.safetensors"), "relu")
+    assert numbers(there) == numbers(answer(str(EXAMPLES / "cifar10gs-relu.safetensors")))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_row_of_the_published_zoo_is_taken_by_its_row(tmp_path: Path, activation: str) -> None:
+    """The same network in the published layout: bias before kernel, (h, w, in, out), TensorFlow's names, step 86."""
+    tensors = channels_last(example(activation))
+    keras = {"conv1": "conv2d", "conv2": "conv2d_1", "conv3": "conv2d_2", "fc": "dense"}
+    columns, lines, start = [], [], 0
+    for layer in LAYERS:
+        for role, name in (("bias", "bias"), ("weight", "kernel")):
+            values = tensors[f"{layer}.{role}"]
+            lines.append((f"sequential/{keras[layer]}/{name}:0", start, start + values.size, values.size, values.shape))
+            columns.append(values.reshape(-1))
+            start += values.size
+    row = np.concatenate(columns)
+    np.save(tmp_path / "weights.npy", np.stack([row * np.float32(2.0), row]))
+    with open(tmp_path / "layout.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["", "varname", "start_idx", "end_idx", "size", "shape"])
+        writer.writerows([i, *line] for i, line in enumerate(lines))
+    with open(tmp_path / "metrics.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["", "config.activation", "config.dataset", "modeldir", "step", "test_accuracy"])
+        writer.writerows([i, activation, "cifar10", f"/cns/{i}", 86, 0.4] for i in range(2))
+    there = answer(f"{tmp_path}#1")
+    assert numbers(there) == numbers(answer(str(EXAMPLES / f"cifar10gs-{activation}.safetensors")))
+    assert numbers(answer(f"{tmp_path}#0")) != numbers(there)
