@@ -138,7 +138,7 @@ class Refinement:
             wanted = wanted[~self.decided[wanted]]
             if not len(wanted):
                 continue
-            candidates = []
+            candidates: list[tuple[int, int, str, Action]] = []
             for name, action in self.touching[number]:
                 has = action.signed and np.isin(sign_classes[action.sign[action.sign >= 0]], wanted).any()
                 if not has or (forward and action.exponent < 0):

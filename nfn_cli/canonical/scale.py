@@ -6,7 +6,7 @@ Classes that nothing feeds or nothing reads have no minimum; they are left out, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +98,7 @@ def _settle_batch_norms(
 def _pulls(
     problem: _Problem,
     x: FloatArray,
-    classes_of: Callable[[IntArray], np.ndarray[tuple[int], np.dtype[np.bool_]]],
+    wanted_classes: np.ndarray[tuple[int], np.dtype[np.bool_]],
     weight: FloatArray,
     reduce: np.ufunc = np.add,
     power: float = 2.0,
@@ -107,13 +107,13 @@ def _pulls(
     """For each coefficient c: per class, the sum over entries multiplied by exp(c·x) of that class, at x.
 
     Args:
-        classes_of: which classes are wanted.
+        wanted_classes: (classes + 1,) which classes are wanted.
         weight: (classes + 1,) 1 where a class counts, 0 where rows and columns of it are left out.
     """
     pulls: dict[float, FloatArray] = {}
     for term in problem.terms if terms is None else terms:
         for side, other, matrix in ((term.rows, term.columns, term.matrix), (term.columns, term.rows, term.matrix.T)):
-            wanted = classes_of(side.classes) & (side.coefficient != 0)
+            wanted = wanted_classes[side.classes] & (side.coefficient != 0)
             if not wanted.any():
                 continue
             across = np.exp(power * other.log_factor(x)) * _weight(other, weight)
@@ -147,7 +147,7 @@ def _live(problem: _Problem) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     size = len(live)
     zeros = np.zeros(size)
     while True:
-        into, out = _sides(_pulls(problem, zeros, lambda c: live[c], (live | problem.settled).astype(np.float64)), size)
+        into, out = _sides(_pulls(problem, zeros, live, (live | problem.settled).astype(np.float64)), size)
         still = live & (into > 0) & (out > 0)
         if np.array_equal(still, live):
             return live
@@ -176,7 +176,7 @@ def _balance(problem: _Problem, x: FloatArray, live: np.ndarray[tuple[int], np.d
             _common_step(x, blocks, of_class, weight, len(numbers))
         for number in numbers:
             mine = live & (family == number)
-            pulls = _pulls(problem, x, lambda c, mine=mine: mine[c], weight, terms=by_family[int(number)])
+            pulls = _pulls(problem, x, mine, weight, terms=by_family[int(number)])
             step = _minimizer(pulls, mine)
             if coupled[int(number)]:
                 step *= 0.5  # both ends of a weight move: half the step majorizes (e^{a+b} ≤ (e^{2a} + e^{2b})/2)
@@ -190,8 +190,10 @@ def _couples_itself(
     problem: _Problem, family: IntArray, number: int, live: np.ndarray[tuple[int], np.dtype[np.bool_]]
 ) -> bool:
     return any(
-        ((family[t.rows.classes] == number) & live[t.rows.classes] & (t.rows.coefficient != 0)).any()
-        and ((family[t.columns.classes] == number) & live[t.columns.classes] & (t.columns.coefficient != 0)).any()
+        (
+            ((family[t.rows.classes] == number) & live[t.rows.classes] & (t.rows.coefficient != 0)).any()
+            and ((family[t.columns.classes] == number) & live[t.columns.classes] & (t.columns.coefficient != 0)).any()
+        )
         or any(
             side.classes.shape[0] > 1
             and (((family[side.classes] == number) & (side.coefficient != 0)).sum(axis=0) > 1).any()
@@ -349,7 +351,7 @@ def _equalize(problem: _Problem, x: FloatArray, live: np.ndarray[tuple[int], np.
         worst = 0.0
         for number in np.unique(family[live]):
             mine = live & (family == number)
-            pulls = _pulls(problem, x, lambda c, mine=mine: mine[c], weight, np.maximum, 1.0, weights_only)
+            pulls = _pulls(problem, x, mine, weight, np.maximum, 1.0, weights_only)
             ups = [(c, p) for c, p in pulls.items() if c > 0]
             downs = [(c, p) for c, p in pulls.items() if c < 0]
             if len(ups) != 1 or len(downs) != 1:

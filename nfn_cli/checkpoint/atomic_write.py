@@ -78,7 +78,10 @@ def surroundings_failed(error: OSError, path: Path) -> NfnError:
     where, reason = printable(path), printable(error.strerror or error)
     if error.errno in _NO_SPACE:
         return SurroundingsFailed(
-            f"the disk is full or the file too large ({reason})", where=where, fix="nothing was written", code="disk-full"
+            f"the disk is full or the file too large ({reason})",
+            where=where,
+            fix="nothing was written",
+            code="disk-full",
         )
     if error.errno in _NO_PERMISSION:
         return SurroundingsFailed(f"no permission ({reason})", where=where, code="permission")

@@ -26,17 +26,27 @@ def fetched(source: str) -> Path:
         raise WrongUsage("not a file on the hub", fix="write hf://owner/repo[@revision]/file", code="bad-hub-path")
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
     except ImportError:
-        raise SurroundingsFailed("huggingface-hub is missing", fix="pip install huggingface-hub", code="missing-extra") from None
-    place = {"repo_id": match["repo"], "revision": match["revision"]}
+        raise SurroundingsFailed(
+            "huggingface-hub is missing", fix="pip install huggingface-hub", code="missing-extra"
+        ) from None
+
+    def download(name: str) -> Path:
+        return Path(hf_hub_download(match["repo"], name, revision=match["revision"]))
+
     try:
-        path = Path(hf_hub_download(filename=match["file"], **place))
+        path = download(match["file"])
         folder = match["file"].rpartition("/")[0]
         beside = f"{folder}/" if folder else ""
         if path.suffix == ".json":
             for shard in shard_names(path):
-                hf_hub_download(filename=f"{beside}{shard}", **place)
+                download(f"{beside}{shard}")
     except RevisionNotFoundError:
         raise SurroundingsFailed("the hub has no such revision", code="hub-not-found") from None
     except RepositoryNotFoundError:
@@ -47,5 +57,5 @@ def fetched(source: str) -> Path:
         reason = printable(str(error).split("\n")[0], 100)
         raise SurroundingsFailed(f"the hub could not be reached ({reason})", code="hub-unreachable") from None
     with suppress(EntryNotFoundError, HfHubHTTPError, OSError, ValueError):
-        hf_hub_download(filename=f"{beside}config.json", **place)
+        download(f"{beside}config.json")
     return path

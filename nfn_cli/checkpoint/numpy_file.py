@@ -148,9 +148,7 @@ def _write_array(write: Callable[[bytes | memoryview], Any], array: Array) -> No
         write(flat[start : start + piece].data)
 
 
-def _member_array(
-    path: Path, handle: BinaryIO, archive: zipfile.ZipFile, info: zipfile.ZipInfo
-) -> Array | str:
+def _member_array(path: Path, handle: BinaryIO, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array | str:
     """The array of one member, or what it is instead."""
     try:
         if info.compress_type == zipfile.ZIP_STORED:

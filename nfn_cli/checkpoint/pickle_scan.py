@@ -53,7 +53,11 @@ def first_foreign(names: list[str]) -> str:
 
 def _is_harmless(name: str) -> bool:
     storage = name.startswith("torch.") and name.endswith("Storage")
-    return storage or name in _HARMLESS or (name.startswith(_HARMLESS_PREFIXES) and name != "torch.storage._load_from_bytes")
+    return (
+        storage
+        or name in _HARMLESS
+        or (name.startswith(_HARMLESS_PREFIXES) and name != "torch.storage._load_from_bytes")
+    )
 
 
 def _globals(stream: BinaryIO) -> Iterator[str]:

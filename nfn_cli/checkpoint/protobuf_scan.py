@@ -23,10 +23,7 @@ def top_level_fields(path: Path) -> list[tuple[int, int, int]] | None:
             if tag is None or tag >> 3 == 0:
                 return None
             number, wire = tag >> 3, tag & 7
-            if wire in (0, 2):
-                value = _varint(handle)
-            else:
-                value = {1: 8, 5: 4}.get(wire)
+            value = _varint(handle) if wire in (0, 2) else {1: 8, 5: 4}.get(wire)
             if value is None:
                 return None
             fields.append((number, wire, value))

@@ -101,7 +101,9 @@ def _read_file(path: Path) -> Checkpoint:
 def _read_folder(folder: Path) -> Checkpoint:
     if is_zoo(folder):
         last = row_count(folder) - 1
-        raise Refused("this is a zoo of networks", fix=f"name one row: {printable(folder)}#0 … #{last}", code="needs-row")
+        raise Refused(
+            "this is a zoo of networks", fix=f"name one row: {printable(folder)}#0 … #{last}", code="needs-row"
+        )
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     kinds = {path: sniff(path) for path in files}
     indexes = [path for path, kind in kinds.items() if kind == "safetensors-sharded"]

@@ -65,7 +65,9 @@ def refuse_pickle(names: list[str]) -> Refused:
             code="unsafe-pickle",
         )
     return Refused(
-        f"a plain pickle that needs {printable(foreign)}: reading it could run any code", fix=STATE_DICT, code="unsafe-pickle"
+        f"a plain pickle that needs {printable(foreign)}: reading it could run any code",
+        fix=STATE_DICT,
+        code="unsafe-pickle",
     )
 
 
@@ -74,7 +76,9 @@ def refuse_torch_pickle(foreign: str, names: list[str]) -> Refused:
     shown = printable(foreign) or "a class of its own"
     if any(name.startswith("torch.nn.modules.") for name in names):
         return Refused(
-            f"a whole pickled module (class {shown}): reading it could run any code", fix=STATE_DICT, code="whole-module"
+            f"a whole pickled module (class {shown}): reading it could run any code",
+            fix=STATE_DICT,
+            code="whole-module",
         )
     return Refused(
         f"the pickle needs {shown}, which is more than weights: reading it could run any code",

@@ -108,7 +108,9 @@ def write_safetensors(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[s
     origin = origin_of(checkpoint)
     header = origin.content if isinstance(origin.content, Header) else None
     with atomic_output(out, force) as handle:
-        write_tensors(handle, layout_for(checkpoint, header), checkpoint.metadata, lambda name: checkpoint.tensors[name])
+        write_tensors(
+            handle, layout_for(checkpoint, header), checkpoint.metadata, lambda name: checkpoint.tensors[name]
+        )
     return ()
 
 

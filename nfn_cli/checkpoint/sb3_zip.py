@@ -71,7 +71,10 @@ def read_sb3(path: Path) -> Checkpoint:
     return replace(
         inner_checkpoint,
         hints=_hints(content.get("data", b""), inner_checkpoint),
-        left_aside=(*inner_checkpoint.left_aside, *(f"{name}: kept as it is" for name in others if name.endswith(".pth"))),
+        left_aside=(
+            *inner_checkpoint.left_aside,
+            *(f"{name}: kept as it is" for name in others if name.endswith(".pth")),
+        ),
         payload=Origin(
             (path,), inner_origin.tensors, inner_origin.stored_names, Archive(members, inner_origin.content, is_zip)
         ),
@@ -107,7 +110,9 @@ def _hints(data: bytes, checkpoint: Checkpoint) -> Hints:
     stated = kwargs.get("activation_fn") if isinstance(kwargs, dict) else None
     if isinstance(stated, str) and stated.startswith("<class "):
         return Hints(activation=stated[8:].rstrip(">'"), source="data of the Stable-Baselines3 zip")
-    hidden = isinstance(kwargs, dict) and ":serialized:" in kwargs and "activation_fn" in str(kwargs.get(":serialized:"))
+    hidden = (
+        isinstance(kwargs, dict) and ":serialized:" in kwargs and "activation_fn" in str(kwargs.get(":serialized:"))
+    )
     if not isinstance(policy, dict) or hidden:
         return Hints()
     module, said = str(policy.get("__module__", "")), str(policy.get("__init__", ""))

@@ -115,9 +115,7 @@ def write_sharded(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, 
         for target in targets:
             check_output(target, force)
             if any(_same_file(target, source) for source in origin.files):
-                raise WrongUsage(
-                    "the output would replace the input", where=printable(target), code="output-is-input"
-                )
+                raise WrongUsage("the output would replace the input", where=printable(target), code="output-is-input")
         _write_all(checkpoint, shards, index_path, renamed, force)
     except BaseException:
         if made is not None:
@@ -195,7 +193,9 @@ def _read_shard(path: Path) -> tuple[Header, dict[str, Array]]:
         raise Refused("the shard is missing", fix="download all files of the index", code="missing-shard")
     kind = sniff(path)
     if kind != "safetensors":
-        raise Refused(f"a shard must be safetensors, this is {kind}", fix="convert it to safetensors", code="wrong-shard")
+        raise Refused(
+            f"a shard must be safetensors, this is {kind}", fix="convert it to safetensors", code="wrong-shard"
+        )
     return read_tensors(path)
 
 

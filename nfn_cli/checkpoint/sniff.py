@@ -63,7 +63,7 @@ def _is_torch_legacy(head: bytes, _: Path) -> bool:
 
 def _is_old_pickle(head: bytes, path: Path) -> bool:
     # Protocols 0 and 1 have no magic; asking for a class is what makes them recognisable.
-    if not head[:1] in b"(]}cli":
+    if head[:1] not in b"(]}cli":
         return False
     with path.open("rb") as handle:
         return bool(next(globals_of(handle), ""))

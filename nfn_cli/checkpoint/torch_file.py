@@ -156,7 +156,9 @@ def to_numpy(name: str, tensor: torch.Tensor) -> Array:
 
     tensor = tensor.detach()
     if tensor.is_quantized:
-        raise Refused("the tensor is quantized", where=printable(name), fix="use the float checkpoint", code="quantized")
+        raise Refused(
+            "the tensor is quantized", where=printable(name), fix="use the float checkpoint", code="quantized"
+        )
     if tensor.layout is not torch.strided or tensor.device.type != "cpu":
         raise Refused("the tensor is sparse or without data", where=printable(name), code="unsupported-tensor")
     if tensor.is_conj() or tensor.is_neg():
@@ -227,7 +229,11 @@ def _leaves(
         if isinstance(node, Mapping):
             words.update({str(key): value for key, value in items})
         return
-    plain = [key for key, value in items if not isinstance(value, torch.Tensor) and not _is_list(value) and not isinstance(value, Mapping)]
+    plain = [
+        key
+        for key, value in items
+        if not isinstance(value, torch.Tensor) and not _is_list(value) and not isinstance(value, Mapping)
+    ]
     for key, value in items:
         if isinstance(value, torch.Tensor) and any(word in str(key).lower() for word in ("rng_state", "optimizer")):
             left_aside.append(f"{printable(key, 80)}: not weights")
@@ -278,11 +284,14 @@ def _replaced(node: Any, place: Keys, new: Mapping[Keys, Any], dropped: set[Keys
         }
         if type(node) is dict:
             return made
-        out = type(node)(made)
+        kind: Any = type(node)
+        out = kind(made)
         if hasattr(node, "_metadata"):
-            out._metadata = node._metadata  # type: ignore[attr-defined]
+            out._metadata = node._metadata
         return out
     if isinstance(node, (list, tuple)):
-        parts = [_replaced(value, (*place, i), new, dropped) for i, value in enumerate(node) if (*place, i) not in dropped]
+        parts = [
+            _replaced(value, (*place, i), new, dropped) for i, value in enumerate(node) if (*place, i) not in dropped
+        ]
         return type(node)(parts)
     return node

@@ -76,7 +76,9 @@ def _weights(folder: Path) -> Array:
     except Refused as error:
         raise error.located("weights.npy") from None
     if weights.ndim != 2 or weights.dtype.kind != "f":
-        raise Refused(f"weights of shape {weights.shape} are not (rows, columns)", where="weights.npy", code="bad-layout")
+        raise Refused(
+            f"weights of shape {weights.shape} are not (rows, columns)", where="weights.npy", code="bad-layout"
+        )
     return weights
 
 

@@ -28,7 +28,8 @@ _READING = "How to read the network"
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        metavar="CKPT…", help="Checkpoints: a file, DIR#row of a zoo, hf://owner/repo[@rev]/file, or - for a list on stdin."
+        metavar="CKPT…",
+        help="Checkpoints: a file, DIR#row of a zoo, hf://owner/repo[@rev]/file, or - for a list on stdin.",
     ),
 ]
 Input = Annotated[str, typer.Argument(metavar="CKPT", help="A file, DIR#row of a zoo, or hf://owner/repo[@rev]/file.")]
@@ -52,7 +53,9 @@ Layers = Annotated[
 ]
 Pooling = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--pooling", metavar="none|average|max", help="Pooling between convolutions.", rich_help_panel=_READING),
+    typer.Option(
+        "--pooling", metavar="none|average|max", help="Pooling between convolutions.", rich_help_panel=_READING
+    ),
 ]
 Omega = Annotated[
     Optional[str],  # noqa: UP045

@@ -80,5 +80,3 @@ def predict_generalization(
     if rows:
         render.predictions(rows)
     session.end()
-
-

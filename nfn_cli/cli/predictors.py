@@ -36,7 +36,12 @@ def predictors(json: o.Json = False) -> None:
         render.table(
             [("name", "left"), ("Kendall τ", "right"), ("R²", "right"), ("networks", "left")],
             [
-                [card.name, f"{card.test['kendall_tau']:.3f}", f"{card.test['r2']:.3f}", f"{card.activation}: {card.network}"]
+                [
+                    card.name,
+                    f"{card.test['kendall_tau']:.3f}",
+                    f"{card.test['r2']:.3f}",
+                    f"{card.activation}: {card.network}",
+                ]
                 for card in cards
             ],
         )

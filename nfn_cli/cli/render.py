@@ -66,7 +66,9 @@ def symmetry(report: Mapping[str, Any]) -> None:
                 [("units", "left"), ("size", "right"), ("group", "left"), ("acts on", "left"), ("remarks", "left")],
                 [_unit_row(unit_set) for unit_set in network["unit_sets"]],
             )
-        order = f"10^{network['log10_group_order']:.1f}" + (" and infinitely many phases" if network["infinite_shifts"] else "")
+        order = f"10^{network['log10_group_order']:.1f}" + (
+            " and infinitely many phases" if network["infinite_shifts"] else ""
+        )
         line(
             f"parameters {network['parameters']:,}, effective {network['effective_parameters']:,}, "
             f"continuous dimension {network['continuous_dimension']:,}, discrete order {order}"
@@ -93,9 +95,7 @@ def symmetry(report: Mapping[str, Any]) -> None:
 def _unit_row(unit_set: Mapping[str, Any]) -> list[str]:
     acts = " ".join(f"{entry['tensor']}[{entry['axis']}]" for entry in unit_set["tensors"][:4])
     more = len(unit_set["tensors"]) - 4
-    remarks = [
-        f"{len(unit_set[kind])} {kind}" for kind in ("dead", "constant", "duplicate") if unit_set[kind]
-    ]
+    remarks = [f"{len(unit_set[kind])} {kind}" for kind in ("dead", "constant", "duplicate") if unit_set[kind]]
     if unit_set["norm_imbalance"] is not None and unit_set["norm_imbalance"] >= 1:
         remarks.append(f"in/out 10^{unit_set['norm_imbalance']:.1f}")
     return [

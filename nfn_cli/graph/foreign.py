@@ -12,15 +12,35 @@ Shape = tuple[int, ...]
 
 # (pattern over lower-case names, code, what it is)
 _PATTERNS: tuple[tuple[str, str, str], ...] = (
-    (r"weight_[ih]h(_l\d+)?$|recurrent_kernel|(^|[./_])(lstm|gru|rnn|rnncell|lstmcell)\d*[./_]", "recurrent", "a recurrent network"),
+    (
+        r"weight_[ih]h(_l\d+)?$|recurrent_kernel|(^|[./_])(lstm|gru|rnn|rnncell|lstmcell)\d*[./_]",
+        "recurrent",
+        "a recurrent network",
+    ),
     (r"(^|[./])(i_h|h_h|i2h|h2h|hidden_to_hidden|hh|w_hh|whh)([./]|$)", "recurrent", "a recurrent network"),
-    (r"in_proj|self_attn|attention|(^|[./_])(attn|qkv|q_proj|k_proj|query)([./_]|$)|cls_token|pos_embed", "transformer", "a transformer"),
-    (r"(^|[./_])(gcn|gat|gin|sage|graphconv|gconv)\w*[./]|att_src|att_dst|lin_(src|dst|rel|root)", "graph-network", "a graph network"),
+    (
+        r"in_proj|self_attn|attention|(^|[./_])(attn|qkv|q_proj|k_proj|query)([./_]|$)|cls_token|pos_embed",
+        "transformer",
+        "a transformer",
+    ),
+    (
+        r"(^|[./_])(gcn|gat|gin|sage|graphconv|gconv)\w*[./]|att_src|att_dst|lin_(src|dst|rel|root)",
+        "graph-network",
+        "a graph network",
+    ),
     (r"(^|[./_])masks?$|weight_mask|_orig$", "masked", "a network with masked or pruned weights"),
-    (r"embed(ding)?s?[./_]?\d*[./](weight|embedding)|word_embed|token_embed", "embedding", "a network with embedding tables"),
+    (
+        r"embed(ding)?s?[./_]?\d*[./](weight|embedding)|word_embed|token_embed",
+        "embedding",
+        "a network with embedding tables",
+    ),
     (r"_packed_params|zero_point|qweight|qzeros|scales$", "quantized", "a quantized network"),
     (r"lora_[ab]|adapter", "adapter", "adapter weights, not a network"),
-    (r"(^|[./])(downsample|shortcut|skip|denseblock|inverted|se_block|fire)\d*[./]", "needs-graph", "a network with branches that names alone do not settle"),
+    (
+        r"(^|[./])(downsample|shortcut|skip|denseblock|inverted|se_block|fire)\d*[./]",
+        "needs-graph",
+        "a network with branches that names alone do not settle",
+    ),
 )
 
 

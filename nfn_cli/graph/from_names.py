@@ -6,7 +6,6 @@ has the symmetries that every possible reading has, and a note says what would s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt, prod
@@ -67,10 +66,8 @@ def networks_from_names(checkpoint: Checkpoint, options: NameOptions = NameOptio
     weighted = [layer for layer in layers if layer.kind in ("linear", "conv")]
     if not weighted:
         raise Refused("bare tensors or data, not a network", where=printable(next(iter(shapes))), code="not-a-network")
-    if options.layers:
-        networks = chain(layers, [name.strip() for name in options.layers.split(",")])
-    else:
-        networks = wire(layers)
+    order = [name.strip() for name in options.layers.split(",")] if options.layers else []
+    networks = chain(layers, order) if order else wire(layers)
     notes = _leftover_notes(loose, checkpoint, weighted)
     told = _Told(checkpoint, options)
     names = _network_names(networks)
@@ -98,7 +95,9 @@ def _leftover_notes(loose: list[str], checkpoint: Checkpoint, weighted: Sequence
         stray = bool(words_of((name,)) & _STRAY)
         if not stray and sum(size > 1 for size in shape) > 1 and set(shape) & {s for s in sizes if s > 8}:
             raise Refused(
-                f"a tensor of shape {tuple(shape)} that is part of no layer", where=printable(name), code="unplaced-tensor"
+                f"a tensor of shape {tuple(shape)} that is part of no layer",
+                where=printable(name),
+                code="unplaced-tensor",
             )
         notes.append(f"{printable(name)} {tuple(shape)} is part of no layer and stays as it is")
     return tuple(notes)
@@ -110,7 +109,10 @@ def _network_names(networks: Sequence[Sequence[Run]]) -> list[str]:
     names = []
     for runs in networks:
         modules = [layer.module for run in runs for layer in run.layers]
-        common = os.path.commonprefix([list(module) for module in modules])
+        common = modules[0]
+        for module in modules[1:]:
+            same = [a == b for a, b in zip(common, module, strict=False)]
+            common = common[: same.index(False) if False in same else len(same)]
         names.append(".".join(common) or ".".join(modules[0][:1]))
     return [name if names.count(name) == 1 else f"{name}#{names[:i].count(name) + 1}" for i, name in enumerate(names)]
 
@@ -135,7 +137,9 @@ class _Told:
     def function(self, index: int, hidden: int) -> str:
         if not self.functions:
             raise Refused(
-                "the activation is not known from the file", fix="give it with --activation NAME", code="activation-unknown"
+                "the activation is not known from the file",
+                fix="give it with --activation NAME",
+                code="activation-unknown",
             )
         if len(self.functions) not in (1, hidden):
             raise Refused(
@@ -205,7 +209,9 @@ class _Build:
         first = run.first
         if run.join == "branches":
             sizes = [branch.last.size_out for branch in run.branches]
-            self.notes.append(f"branches of {' + '.join(map(str, sizes))} units are joined in an unknown order: kept in place")
+            self.notes.append(
+                f"branches of {' + '.join(map(str, sizes))} units are joined in an unknown order: kept in place"
+            )
             return self._op(
                 "opaque",
                 [ends[id(branch)] for branch in run.branches],
@@ -226,7 +232,10 @@ class _Build:
                 "units kept in place (settle with --concat hidden-first|input-first)"
             )
             return self._op(
-                "opaque", [value, further], shape=(0, first.size_in), reason=f"{first.label}: order of the joined inputs"
+                "opaque",
+                [value, further],
+                shape=(0, first.size_in),
+                reason=f"{first.label}: order of the joined inputs",
             )
         parts = [value, further] if self.options.concat == "hidden-first" else [further, value]
         return self._op("concat", parts, axis=1)
@@ -281,7 +290,9 @@ class _Build:
         self.hidden += 1
         self.functions.append(function)
         if slopes and function != "prelu":
-            raise Refused("learned slopes, but the activation is not prelu", where=slopes[0].label, code="unplaced-tensor")
+            raise Refused(
+                "learned slopes, but the activation is not prelu", where=slopes[0].label, code="unplaced-tensor"
+            )
 
         def activated(value: str) -> str:
             extra: dict[str, object] = {"omega": omega} if omega is not None and ACTIVATIONS[function].periodic else {}
@@ -291,7 +302,9 @@ class _Build:
         if last and self._ends_a_part(layer) and not self._safe_as_identity(function):
             # whether the end of a named part carries the activation is not known: only what holds either way
             value = self._op("pointwise", [value], function="gelu")
-            self.notes.append(f"whether an activation follows {layer.label} is not known: only permutations claimed there")
+            self.notes.append(
+                f"whether an activation follows {layer.label} is not known: only permutations claimed there"
+            )
         if not norms:
             return activated(value)
         places = {self._place(layer, norm, following) for norm in norms}

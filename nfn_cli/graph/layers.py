@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -105,7 +106,7 @@ def _paired(
         members.sort(key=lambda parsed: natural_key((parsed.full,)))
         weights = [parsed for parsed in members if len(shapes[parsed.full]) >= 2]
         biases = [parsed for parsed in members if len(shapes[parsed.full]) == 1]
-        adjacent = {a.full: b for a, b in zip(members[:-1], members[1:], strict=True) if a in weights and b in biases}
+        adjacent = {a.full: b for a, b in itertools.pairwise(members) if a in weights and b in biases}
         for position, weight in enumerate(weights):
             roles = {"weight": weight}
             if len(adjacent) == len(biases):
@@ -133,15 +134,17 @@ def _norm(module: tuple[str, ...], roles: dict[str, str], shapes: Mapping[str, S
     if not vectors or any(sum(size > 1 for size in shape) > 1 for shape in vectors.values()):
         return None
     size = max((max(shape, default=1) for shape in vectors.values()), default=1)
-    named = {
-        {"norm_weight": "weight", "norm_bias": "bias"}.get(role, role): name for role, name in roles.items()
-    }
+    named = {{"norm_weight": "weight", "norm_bias": "bias"}.get(role, role): name for role, name in roles.items()}
     if {"running_mean", "running_var"} <= set(named):
         return Layer(module, "batch_norm", named, size, size)
     words = "".join(module).lower()
-    if "weight" in named and "bias" in named and ("norm" in words or re.search(r"ln\d*$", words) or "norm_weight" in roles):
+    if (
+        "weight" in named
+        and "bias" in named
+        and ("norm" in words or re.search(r"ln\d*$", words) or "norm_weight" in roles)
+    ):
         return Layer(module, "layer_norm", named, size, size)
-    if set(named) == {"weight"} and ("prelu" in words or "act" in words or module[-1:] and module[-1].isdigit()):
+    if set(named) == {"weight"} and ("prelu" in words or "act" in words or (module[-1:] and module[-1].isdigit())):
         return Layer(module, "slopes", named, size, size)
     if set(named) == {"weight", "bias"} and module and module[-1].isdigit():
         return Layer(module, "layer_norm", named, size, size)
@@ -174,8 +177,8 @@ def _orientation(
     ordered = [shapes[roles["weight"].full] for _, roles in sorted(weights, key=lambda w: natural_key(w[0]))]
     if torch_layout or len(ordered) < 2 or any(len(shape) != 2 for shape in ordered):
         return False
-    as_torch = all(a[0] == b[1] for a, b in zip(ordered[:-1], ordered[1:], strict=True))
-    as_numpy = all(a[1] == b[0] for a, b in zip(ordered[:-1], ordered[1:], strict=True))
+    as_torch = all(a[0] == b[1] for a, b in itertools.pairwise(ordered))
+    as_numpy = all(a[1] == b[0] for a, b in itertools.pairwise(ordered))
     if as_torch and as_numpy:
         raise Refused(
             "cannot tell whether weights lie out × in or in × out",

@@ -30,7 +30,7 @@ class Op:
     | add | two or more of one shape -> same | | |
     | concat | (…, n_i, …)… -> (…, Σ n_i, …) | | axis |
     | opaque | any -> any with `shape` | any | shape, reason |
-    """
+    """  # noqa: E501
 
     kind: str
     inputs: tuple[str, ...]

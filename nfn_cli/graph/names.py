@@ -61,14 +61,14 @@ def natural_key(tokens: tuple[str, ...]) -> NaturalKey:
     """Sort key in which "fc10" comes after "fc9", "linear" before "linear2", and numbers before words."""
     key: list[tuple[int, int, str]] = []
     for token in tokens:
-        for part in re.findall(r"\d+|\D+", token):
-            key.append((0, int(part), "") if part.isdigit() else (1, 0, part))
+        parts = re.findall(r"\d+|\D+", token)
+        key.extend((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
         key.append((-1, 0, ""))
     return tuple(key)
 
 
 def tokens_of(name: str) -> tuple[str, ...]:
-    """"mlp/~/linear_0/w:0" -> ("mlp", "linear_0", "w")."""
+    """ "mlp/~/linear_0/w:0" -> ("mlp", "linear_0", "w")."""
     bare = re.sub(r":\d+$", "", name)
     return tuple(token for token in re.split(r"[./]", bare) if token not in ("", "~"))
 
@@ -98,7 +98,7 @@ def parse_name(name: str) -> TensorName:
 
 
 def stem_and_number(token: str) -> tuple[str, int | None]:
-    """"fc12" -> ("fc", 12), "conv2d_1" -> ("conv2d", 1), "conv2d" -> ("conv2d", None), "3" -> ("", 3)."""
+    """ "fc12" -> ("fc", 12), "conv2d_1" -> ("conv2d", 1), "conv2d" -> ("conv2d", None), "3" -> ("", 3)."""
     if re.fullmatch(r"conv[123]d", token, re.IGNORECASE):
         return token, None
     found = re.match(r"^(.*?)[_-]?(\d+)$", token)

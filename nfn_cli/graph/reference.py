@@ -87,7 +87,7 @@ def _along(vector: FloatArray, axis: int, rank: int) -> FloatArray:
 
 
 def _tuple(value: Any, count: int) -> tuple[int, ...]:
-    return (int(value),) * count if np.isscalar(value) else tuple(int(entry) for entry in value)
+    return (int(value),) * count if isinstance(value, int) else tuple(int(entry) for entry in value)
 
 
 @_evaluates("linear")
@@ -145,7 +145,8 @@ def _direct_conv(
             for k, d, n, s in zip(position, dilation, size, stride, strict=True)
         )
         patch = x[(slice(None), slice(None), *window)].reshape(x.shape[0], groups, per_in, -1)
-        taps = weight[(slice(None), slice(None), *position)].astype(np.float64).reshape(groups, per_out, per_in)
+        tap: Any = (..., *position)
+        taps = weight[tap].astype(np.float64).reshape(groups, per_out, per_in)
         out += np.matmul(taps, patch).reshape(out.shape)
     return out
 
@@ -160,7 +161,8 @@ def _transposed_conv(
     out = np.zeros((x.shape[0], groups * per_out, *size))
     patch = x.reshape(x.shape[0], groups, per_in, -1)
     for position in product(*(range(k) for k in kernel)):
-        taps = weight[(slice(None), slice(None), *position)].astype(np.float64).reshape(per_out, groups, per_in)
+        tap: Any = (..., *position)
+        taps = weight[tap].astype(np.float64).reshape(per_out, groups, per_in)
         part = np.matmul(taps.transpose(1, 0, 2), patch).reshape(x.shape[0], -1, *x.shape[2:])
         window = tuple(slice(k, k + (n - 1) * s + 1, s) for k, n, s in zip(position, x.shape[2:], stride, strict=True))
         out[(slice(None), slice(None), *window)] += part
@@ -175,7 +177,7 @@ def _batch_norm(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) ->
     def channel(role: str) -> FloatArray:
         return _along(_float64(parameters, op.parameters[role]).reshape(-1), 1, x.ndim)
 
-    out = (x - channel("running_mean")) / np.sqrt(channel("running_var") + op.attributes.get("eps", 1e-5))
+    out: FloatArray = (x - channel("running_mean")) / np.sqrt(channel("running_var") + op.attributes.get("eps", 1e-5))
     if "weight" in op.parameters:
         out *= channel("weight")
     if "bias" in op.parameters:
@@ -188,7 +190,7 @@ def _layer_norm(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) ->
     (x,) = inputs
     axes = tuple(op.attributes.get("axes", (-1,)))
     centred = x - x.mean(axes, keepdims=True)
-    out = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + op.attributes.get("eps", 1e-5))
+    out: FloatArray = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + op.attributes.get("eps", 1e-5))
     if "weight" in op.parameters:
         out *= _float64(parameters, op.parameters["weight"])
     if "bias" in op.parameters:
@@ -204,7 +206,7 @@ def _pointwise(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> 
     if "weight" in op.parameters:
         slopes = _float64(parameters, op.parameters["weight"]).reshape(-1)
         parameter = slopes[0] if slopes.size == 1 else _along(slopes, 1, x.ndim)
-    return activation.formula(x, parameter)
+    return np.asarray(activation.formula(x, parameter))
 
 
 @_evaluates("max_pool", "average_pool")

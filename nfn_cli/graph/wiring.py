@@ -6,6 +6,7 @@ missing one only costs some, so runs are joined on evidence and otherwise stand 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,57 @@ _CLASSES: tuple[frozenset[str], ...] = (
     frozenset({"policy", "pi", "actor", "action", "actions", "mu"}),
     frozenset({"value", "vf", "critic", "v"}),
 )
-_FRONT = frozenset({"encoder", "enc", "features", "feature", "backbone", "trunk", "stem", "extractor", "body", "shared", "conv", "convs", "base", "torso", "embed"})
-_TAIL = frozenset({"decoder", "dec", "head", "heads", "classifier", "out", "output", "mu", "sigma", "logits", "final", "last", "fc", "mean", "std", "log", "advantage", "adv", "value", "val", "action", "prediction", "regressor", "fusion", "top"})
-_WHOLE = frozenset({"actor", "critic", "target", "online", "generator", "discriminator", "teacher", "student", "ema", "local"})
+_FRONT = frozenset(
+    {
+        "encoder",
+        "enc",
+        "features",
+        "feature",
+        "backbone",
+        "trunk",
+        "stem",
+        "extractor",
+        "body",
+        "shared",
+        "conv",
+        "convs",
+        "base",
+        "torso",
+        "embed",
+    }
+)
+_TAIL = frozenset(
+    {
+        "decoder",
+        "dec",
+        "head",
+        "heads",
+        "classifier",
+        "out",
+        "output",
+        "mu",
+        "sigma",
+        "logits",
+        "final",
+        "last",
+        "fc",
+        "mean",
+        "std",
+        "log",
+        "advantage",
+        "adv",
+        "value",
+        "val",
+        "action",
+        "prediction",
+        "regressor",
+        "fusion",
+        "top",
+    }
+)
+_WHOLE = frozenset(
+    {"actor", "critic", "target", "online", "generator", "discriminator", "teacher", "student", "ema", "local"}
+)
 
 
 @dataclass(eq=False)
@@ -88,7 +137,7 @@ def chain(layers: Sequence[Layer], order: Sequence[str]) -> list[list[Run]]:
         raise Refused("no such weight", where=missing[0], fix=f"weights: {', '.join(by_weight)}", code="unknown-layer")
     norms = [layer for layer in layers if layer.kind not in ("linear", "conv")]
     chosen = _with_norms_attached([*(by_weight[name] for name in order), *norms], ordered=True)
-    for before, after in zip(chosen[:-1], chosen[1:], strict=True):
+    for before, after in itertools.pairwise(chosen):
         if not follows(before, after):
             raise _misfit(before, after)
     return [[Run(chosen)]]
@@ -177,7 +226,7 @@ def _runs(layers: Sequence[Layer]) -> list[Run]:
     for family in families.values():
         current = Run([family[0]])
         runs.append(current)
-        for before, after in zip(family[:-1], family[1:], strict=True):
+        for before, after in itertools.pairwise(family):
             if follows(before, after):
                 current.layers.append(after)
                 continue
@@ -224,7 +273,9 @@ def _joined(runs: list[Run]) -> list[Run]:
 
 
 def _may_feed(source: Run, run: Run, earlier: bool) -> bool:
-    if not follows(source.last, run.first) or source.shapes == run.shapes and len(run.layers) > 1 and not same_container(source, run):
+    if not follows(source.last, run.first) or (
+        source.shapes == run.shapes and len(run.layers) > 1 and not same_container(source, run)
+    ):
         return False
     classes = [(c & source.words, c & run.words) for c in _CLASSES]
     source_class = [bool(mine) for mine, _ in classes]
@@ -298,7 +349,11 @@ def _join_concatenations(runs: list[Run]) -> None:
         free = [other for other in runs if other is not run and id(other) not in read and other.source is None]
         if len(continued) == 1:
             run.source, run.join = continued[0], "concat"
-        elif len(free) > 1 and sum(other.last.size_out for other in free) == run.first.size_in and len(free) == len(runs) - 1:
+        elif (
+            len(free) > 1
+            and sum(other.last.size_out for other in free) == run.first.size_in
+            and len(free) == len(runs) - 1
+        ):
             run.branches, run.join = free, "branches"
 
 
@@ -312,7 +367,7 @@ def _networks(runs: list[Run]) -> list[list[Run]]:
         return run
 
     for run in runs:
-        for source in [*( [run.source] if run.source else []), *run.branches]:
+        for source in [*([run.source] if run.source else []), *run.branches]:
             root[id(find(run))] = find(source)
     groups: dict[int, list[Run]] = {}
     for run in runs:

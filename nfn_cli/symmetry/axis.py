@@ -19,10 +19,14 @@ HashArray = np.ndarray[Any, np.dtype[np.uint64]]
 
 def mix(*parts: Any) -> HashArray:
     """Hash arrays (or numbers) elementwise into 64 bits (splitmix64); equal inputs give equal outputs."""
-    state = np.uint64(0x9E3779B97F4A7C15)
+    state: Any = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
         for part in parts:
-            z = np.asarray(part).astype(np.uint64) + state * np.uint64(0xD1342543DE82EF95) + np.uint64(0x632BE59BD9B4E019)
+            z = (
+                np.asarray(part).astype(np.uint64)
+                + state * np.uint64(0xD1342543DE82EF95)
+                + np.uint64(0x632BE59BD9B4E019)
+            )
             z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             state = z ^ (z >> np.uint64(31))

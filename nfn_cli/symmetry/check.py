@@ -13,7 +13,9 @@ from nfn_cli.graph.reference import evaluate, random_inputs
 Tensors = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 
 
-def outputs(network: Network, tensors: Tensors, seed: int, batch: int = 4) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+def outputs(
+    network: Network, tensors: Tensors, seed: int, batch: int = 4
+) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
     """The network's float64 outputs on seeded standard normal inputs."""
     return list(evaluate(network.graph, tensors, random_inputs(network.graph, seed, batch)))
 

@@ -58,7 +58,9 @@ def find_degenerate(symmetry: Symmetry, tensors: Tensors) -> tuple[Degenerate, .
             else:
                 np.add.at(incoming if matrix else bias, at, squares[use])
                 np.add.at(probes, at, marks[use])
-    return tuple(_of_set(unit_set, incoming, outgoing, bias, probes, read, normalized) for unit_set in symmetry.unit_sets)
+    return tuple(
+        _of_set(unit_set, incoming, outgoing, bias, probes, read, normalized) for unit_set in symmetry.unit_sets
+    )
 
 
 def _profile(array: np.ndarray[Any, np.dtype[Any]], dim: int, name: str) -> tuple[FloatArray, FloatArray]:
@@ -120,5 +122,3 @@ def _duplicates(fed: IntArray, mark: FloatArray, squares: FloatArray, unit_set: 
 
 def _tuple(index: IntArray) -> tuple[int, ...]:
     return tuple(int(entry) for entry in index)
-
-

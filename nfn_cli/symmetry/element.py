@@ -36,7 +36,9 @@ class SetElement:
     def inverse(self) -> SetElement:
         back = np.argsort(self.permutation)
         sign = self.sign[:, back]
-        return SetElement(back, 1.0 / self.scale[:, back], sign, -self._bias_sign(sign) * self.shift[:, back], self.shift_sign)
+        return SetElement(
+            back, 1.0 / self.scale[:, back], sign, -self._bias_sign(sign) * self.shift[:, back], self.shift_sign
+        )
 
     def after(self, first: SetElement) -> SetElement:
         """The product: `first` acts, then this."""
@@ -149,7 +151,9 @@ def identity(symmetry: Symmetry) -> FlatElement:
     )
 
 
-def random_flat(symmetry: Symmetry, seed: int, *, scales: tuple[float, float] = (0.25, 4.0), shifts: int = 3) -> FlatElement:
+def random_flat(
+    symmetry: Symmetry, seed: int, *, scales: tuple[float, float] = (0.25, 4.0), shifts: int = 3
+) -> FlatElement:
     """Uniform permutations and signs, log-uniform scales, phase counts in −shifts … shifts."""
     generator = np.random.default_rng(seed)
     flat = identity(symmetry)

@@ -67,14 +67,13 @@ def read_element(path: str | Path) -> GroupElement:
     """
     checkpoint = load(path)
     if checkpoint.metadata.get("format") != FORMAT:
-        raise Refused("not a group element", where=str(path), fix="name a file that --element wrote", code="not-an-element")
+        raise Refused(
+            "not a group element", where=str(path), fix="name a file that --element wrote", code="not-an-element"
+        )
     try:
         names = json.loads(checkpoint.metadata["unit_sets"])
         return GroupElement(
-            {
-                name: SetElement(*(np.array(checkpoint.tensors[f"{name}/{part}"]) for part in _PARTS))
-                for name in names
-            }
+            {name: SetElement(*(np.array(checkpoint.tensors[f"{name}/{part}"]) for part in _PARTS)) for name in names}
         )
     except (KeyError, ValueError, TypeError):
         raise Refused("the group element is incomplete", where=str(path), code="not-an-element") from None

@@ -133,9 +133,7 @@ def _lists(value: Any) -> Any:
     return [_lists(entry) for entry in value] if isinstance(value, tuple) else value
 
 
-def symmetry_report(
-    checkpoint: Checkpoint, networks: Sequence[Network], *, seed: int = 0, elements: int = 3
-) -> Report:
+def symmetry_report(checkpoint: Checkpoint, networks: Sequence[Network], *, seed: int = 0, elements: int = 3) -> Report:
     """Find the group of a checkpoint's networks, measure it, and test it with random elements.
 
     Args:
@@ -162,7 +160,8 @@ def symmetry_report(
             if unit_set.network == number
         ]
         order = sum(
-            (log10_factorial(s.size) if s.permutable else 0.0) + log10_two(_classes(symmetry, s, "sign")) for s, _ in sets
+            (log10_factorial(s.size) if s.permutable else 0.0) + log10_two(_classes(symmetry, s, "sign"))
+            for s, _ in sets
         )
         reports.append(
             NetworkReport(

@@ -130,7 +130,7 @@ def _layer_norm(op: Op, inputs: list[Value], system: System) -> Value:
     channel = value[max(axes)]
     roles = op.parameters
     plain = len(axes) == 1 and isinstance(channel, Axis)
-    if not plain or any(prod(system.shape(t)) != len(channel) for t in roles.values()):  # type: ignore[arg-type]
+    if not plain or any(prod(system.shape(t)) != len(channel) for t in roles.values()):
         return _opaque(op, inputs, system)
     assert isinstance(channel, Axis)
     system.pin(channel, "scale", "shift")

@@ -152,9 +152,7 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
     where = np.repeat(np.arange(len(axes)), [len(axis) for axis in axes])
     unit = root["unit"][slots["unit"].astype(np.int64)]
     node = {
-        kind: np.where(
-            pinned[kind][slots[kind].astype(np.int64)], 0, root[kind][slots[kind].astype(np.int64)]
-        )
+        kind: np.where(pinned[kind][slots[kind].astype(np.int64)], 0, root[kind][slots[kind].astype(np.int64)])
         for kind in _FAMILIES
     }
     units = system.counts["unit"]
@@ -162,7 +160,10 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
     slot_hash = mix(where, slots["label"], slots["power"], *(node[kind] != 0 for kind in _FAMILIES))
     slot_hash = mix(
         slot_hash,
-        *(summed_hash(node[kind], slot_hash, system.counts[kind])[node[kind]] * (node[kind] != 0) for kind in _FAMILIES),
+        *(
+            summed_hash(node[kind], slot_hash, system.counts[kind])[node[kind]] * (node[kind] != 0)
+            for kind in _FAMILIES
+        ),
     )
     signature = summed_hash(unit, slot_hash, units)
     fixed_units = pinned["unit"].copy()
@@ -175,9 +176,7 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
         has_family[unit[node[kind] != 0]] = True
     first_slot = np.full(units, len(unit), np.int64)
     np.minimum.at(first_slot, unit, np.arange(len(unit)))
-    present = np.flatnonzero(
-        (first_slot < len(unit)) & (~fixed_units[root["unit"][np.arange(units)]] | has_family)
-    )
+    present = np.flatnonzero((first_slot < len(unit)) & (~fixed_units[root["unit"][np.arange(units)]] | has_family))
     signature = mix(signature, fixed_units)
     key, group = np.unique(signature[present], return_inverse=True)
     order_of_group = np.full(len(key), len(unit), np.int64)
@@ -191,11 +190,15 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
     starts_units = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
     set_of_unit = np.repeat(np.arange(len(key)), sizes)
     families = {
-        kind: _families(kind, flat_unit, node[kind], where, slots["label"], set_of_unit, sizes, starts_units)
+        kind: _families(
+            kind, flat_unit, node[kind], where, np.asarray(slots["label"], np.uint64), set_of_unit, sizes, starts_units
+        )
         for kind in _FAMILIES
     }
     actions = _actions(system, root, pinned, flat_of_node, families)
-    unit_sets = _unit_sets(system, actions, sizes, starts_units, first_axis, fixed_units, present[order], families, where, first_slot)
+    unit_sets = _unit_sets(
+        system, actions, sizes, starts_units, first_axis, fixed_units, present[order], families, where, first_slot
+    )
     return Symmetry(
         unit_sets,
         actions,
@@ -259,7 +262,9 @@ def _families(
     _, classes = np.unique(classes, return_inverse=True)
     flat_of_pair = np.empty(len(pairs), np.int64)
     flat_of_pair[by_appearance] = flat
-    return _Families(counts, tuple(int(s) for s in starts[:-1]), classes.astype(np.int64), None, pairs, flat_of_pair, nodes)
+    return _Families(
+        counts, tuple(int(s) for s in starts[:-1]), classes.astype(np.int64), None, pairs, flat_of_pair, nodes
+    )
 
 
 def _actions(

@@ -172,17 +172,14 @@ class System:
             use = next(reversed(uses)) if incidence.phase else incidence.use
             uses.setdefault(use, []).append(incidence)
         kept: list[Incidence] = []
-        for uses in by_tensor.values():
-            first = next(iter(uses.values()))
-            if len(uses) > 1:
-                everything = [incidence for use in uses.values() for incidence in use]
+        for by_use in by_tensor.values():
+            first = next(iter(by_use.values()))
+            if len(by_use) > 1:
+                everything = [incidence for one in by_use.values() for incidence in one]
                 for incidence in everything:
                     self.pin(incidence.axis, "scale", "sign", "shift")
                 for dim in {incidence.dim for incidence in everything}:
-                    per_use: list[Axis | int | None] = []
-                    for use in uses.values():
-                        per_use.append(next((i.axis for i in use if i.dim == dim), None))
-                    self.joined(per_use)
+                    self.joined([next((i.axis for i in one if i.dim == dim), None) for one in by_use.values()])
             kept.extend(first)
         self.incidences = kept
 

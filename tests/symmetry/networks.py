@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -65,7 +66,7 @@ class Builder:
 def mlp(seed: int, function: str, widths: tuple[int, ...] = (5, 7, 6, 3), **attributes: Any) -> tuple[Network, Tensors]:
     b = Builder(seed, [GraphInput("x", (None, widths[0]))])
     x = "x"
-    for layer, (into, out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for layer, (into, out) in enumerate(itertools.pairwise(widths)):
         x = b.linear(x, f"layers.{layer}", out, into)
         if layer < len(widths) - 2:
             x = b.act(x, function, **attributes)
