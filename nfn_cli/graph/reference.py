@@ -243,7 +243,7 @@ def _pool_to_size(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) 
 @_evaluates("spatial_mean")
 def _spatial_mean(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
     (x,) = inputs
-    return x.mean(axis=tuple(range(2, x.ndim)))
+    return np.asarray(x.mean(axis=tuple(range(2, x.ndim))))
 
 
 @_evaluates("flatten")

@@ -134,8 +134,10 @@ def readme(card: Card) -> str:
         f"| test, never seen | {test['kendall_tau']:.3f} | {test['r2']:.3f} | {test['mae']:.4f} | {test['count']} |",
         f"| out of fold | {out['kendall_tau']:.3f} | {out['r2']:.3f} | {out['mae']:.4f} | {out['count']} |",
         "",
-        f"The {card.interval['level']:.0%} interval is calibrated on the {card.interval['count']} out-of-fold runs. "
-        f"On the test runs it covers {measured['coverage']:.1%}, its mean width is {measured['interval_width']:.3f}.",
+        f"The {card.interval['level']:.0%} interval is calibrated on the {card.interval['count']} checkpoints of the "
+        f"{out['count']} out-of-fold runs. On the test runs it covers {measured['coverage']:.1%} of the final and "
+        f"{measured['coverage_of_all_checkpoints']:.1%} of all checkpoints; its mean width is "
+        f"{measured['interval_width']:.3f}.",
         "",
         "`in_distribution` is false for "
         f"{measured['alarm_on_test']:.1%} of the test runs, {measured['alarm_on_reinitialised']:.1%} of re-initialised "

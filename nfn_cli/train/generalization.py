@@ -4,7 +4,8 @@
 
 Runs, not rows, are split. A share of them is the test set, untouched until the end. The others form folds; member k of
 the predictor is trained without fold k, so every non-test run has a prediction by a network that has seen nothing of
-it: these calibrate the interval. Both checkpoints of a run are trained on, final ones alone are judged.
+it: these calibrate the interval. All checkpoints of a run are trained on and calibrate, because a user's checkpoint
+need not be a finished one; scores are those of final ones.
 """
 
 from __future__ import annotations
@@ -107,14 +108,14 @@ def load_tensors(folder: str | Path, config: GeneralizationConfig) -> ZooTensors
 def train_members(
     data: ZooTensors, prepared: Prepared, config: GeneralizationConfig, work: Path | None = None
 ) -> tuple[tuple[MonomialNfn, ...], Array]:
-    """One member per fold, and out-of-fold predictions (n,), NaN where none belongs (test rows, earlier steps)."""
+    """One member per fold, and out-of-fold predictions (n,), NaN on test rows."""
     log = json_log(work / "log.jsonl" if work else None)
     target = torch.from_numpy(data.target).float()
     out_of_fold = np.full(len(data.target), np.nan)
     members = []
     for k in range(config.folds):
         left_out = ~data.test & (data.fold == k)
-        learned, judged = _indices(~data.test & ~left_out), _indices(left_out & data.final)
+        learned, judged = _indices(~data.test & ~left_out), _indices(left_out)
         member = fit(
             data.raw.shape,
             config.architecture,
@@ -163,7 +164,7 @@ def train_in_distribution(data: ZooTensors, prepared: Prepared, config: Generali
     settings = TrainConfig(epochs=20, learning_rate=2e-3, weight_decay=0.1, patience=10, seed=config.seed)
     contrast = fit(data.raw.shape, architecture, settings, examples(learned, 1000, 4), examples(stopping, 2000, 1))
     distance = fit_distance(prepared.statistics[_indices(learned)])
-    calibration = prepared[_indices(held & data.final | stopping & data.final)]
+    calibration = prepared[_indices(held | stopping)]
     with torch.no_grad():
         odds = contrast.forward_prepared(calibration)[:, 0].double().numpy()
     return InDistribution(
@@ -187,7 +188,8 @@ def train_predictor(
     interval = calibrate(out_of_fold[known], data.target[known], config.level)
     inside = train_in_distribution(data, prepared, config)
     card = _card(data, config, name, reproduce, members, interval, inside)
-    card = replace(card, out_of_fold=asdict(scores(out_of_fold[known], data.target[known])))
+    final = known & data.final
+    card = replace(card, out_of_fold=asdict(scores(out_of_fold[final], data.target[final])))
     tensors = tensors_of_predictor(members, inside.contrast, inside.distance)
     test, measured = measure(data, exact, card, tensors, interval)
     return replace(card, test=test, measured=measured), tensors
@@ -198,10 +200,11 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Scores on the final rows of the test runs; coverage of the interval; alarm rates of the in-distribution test."""
     predictor = assemble(card, tensors)
-    rows = _indices(data.test & data.final)
+    every, rows = _indices(data.test), _indices(data.test & data.final)
     actual, raw = data.target[rows.numpy()], data.raw[rows]
     predicted = predictor.scores(prepared[rows])
     low, high = interval.around(predicted)
+    low_of_all, high_of_all = interval.around(predictor.scores(prepared[every]))
 
     def alarm(networks: WeightFeatures) -> float:
         fresh = prepare(predictor.members[0].config, networks)
@@ -209,6 +212,7 @@ def measure(
 
     return asdict(scores(predicted, actual)), {
         "coverage": coverage(low, high, actual),
+        "coverage_of_all_checkpoints": coverage(low_of_all, high_of_all, data.target[every.numpy()]),
         "interval_width": float((high - low).mean()),
         "alarm_on_test": alarm(raw),
         "alarm_on_reinitialised": float(np.mean([alarm(reinitialised(raw, 90_000 + s)) for s in range(5)])),
@@ -251,7 +255,7 @@ def _card(
         split={
             "rule": f"by run, from SHA-256 of the run's name with seed {config.seed}: {config.test_fraction:.0%} test "
             f"({runs['test']} runs), the others in {config.folds} folds; member k is trained without fold k, "
-            f"whose final checkpoints calibrate the interval.",
+            f"which calibrates the interval.",
             "seed": config.seed,
             "test_fraction": config.test_fraction,
             "folds": config.folds,
