@@ -50,7 +50,10 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> 
 
 
 def line(text: str) -> None:
-    print(printable(text, limit=400))
+    """One statement, wrapped to the width; a path stays in one piece."""
+    import textwrap
+
+    print(textwrap.fill(printable(text, limit=400), _WIDTH, subsequent_indent="  ", break_long_words=False) or "")
 
 
 def symmetry(report: Mapping[str, Any]) -> None:
@@ -64,7 +67,7 @@ def symmetry(report: Mapping[str, Any]) -> None:
         if network["unit_sets"]:
             table(
                 [("units", "left"), ("size", "right"), ("group", "left"), ("acts on", "left"), ("remarks", "left")],
-                [_unit_row(unit_set) for unit_set in network["unit_sets"]],
+                [_unit_row(unit_set, f"{network['name']}.") for unit_set in network["unit_sets"]],
             )
         order = f"10^{network['log10_group_order']:.1f}" + (
             " and infinitely many phases" if network["infinite_shifts"] else ""
@@ -92,14 +95,15 @@ def symmetry(report: Mapping[str, Any]) -> None:
         line(f"left aside: {len(report['left_aside']) - 5} more")
 
 
-def _unit_row(unit_set: Mapping[str, Any]) -> list[str]:
-    acts = " ".join(f"{entry['tensor']}[{entry['axis']}]" for entry in unit_set["tensors"][:4])
+def _unit_row(unit_set: Mapping[str, Any], prefix: str) -> list[str]:
+    """Names inside a network are shown without the network's own name."""
+    acts = " ".join(f"{entry['tensor'].removeprefix(prefix)}[{entry['axis']}]" for entry in unit_set["tensors"][:4])
     more = len(unit_set["tensors"]) - 4
     remarks = [f"{len(unit_set[kind])} {kind}" for kind in ("dead", "constant", "duplicate") if unit_set[kind]]
     if unit_set["norm_imbalance"] is not None and unit_set["norm_imbalance"] >= 1:
         remarks.append(f"in/out 10^{unit_set['norm_imbalance']:.1f}")
     return [
-        unit_set["name"],
+        unit_set["name"].removeprefix(prefix),
         str(unit_set["size"]),
         unit_set["group"],
         acts + (f" +{more}" if more > 0 else ""),

@@ -104,17 +104,23 @@ def _leftover_notes(loose: list[str], checkpoint: Checkpoint, weighted: Sequence
 
 
 def _network_names(networks: Sequence[Sequence[Run]]) -> list[str]:
+    """The common prefix of a network's layers; where networks share it, that of its first part."""
     if len(networks) == 1:
         return [""]
-    names = []
-    for runs in networks:
-        modules = [layer.module for run in runs for layer in run.layers]
-        common = modules[0]
-        for module in modules[1:]:
-            same = [a == b for a, b in zip(common, module, strict=False)]
-            common = common[: same.index(False) if False in same else len(same)]
-        names.append(".".join(common) or ".".join(modules[0][:1]))
+    whole = [_common([layer.module for run in runs for layer in run.layers]) for runs in networks]
+    names = [
+        name if name and whole.count(name) == 1 else _common([layer.module for layer in runs[0].layers])
+        for name, runs in zip(whole, networks, strict=True)
+    ]
     return [name if names.count(name) == 1 else f"{name}#{names[:i].count(name) + 1}" for i, name in enumerate(names)]
+
+
+def _common(modules: Sequence[tuple[str, ...]]) -> str:
+    common = modules[0]
+    for module in modules[1:]:
+        same = [a == b for a, b in zip(common, module, strict=False)]
+        common = common[: same.index(False) if False in same else len(same)]
+    return ".".join(common) or modules[0][0]
 
 
 class _Told:
