@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,7 +182,17 @@ def _npy_header(handle: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(handle)
         else:
             raise damaged
-    except (ValueError, EOFError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError, KeyError):
+    except (
+        tokenize.TokenError,
+        ValueError,
+        EOFError,
+        TypeError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+        KeyError,
+    ):
         raise damaged from None
     if any(n < 0 for n in shape) or len(shape) > 32:
         raise damaged
