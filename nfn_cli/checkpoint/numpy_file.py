@@ -24,6 +24,11 @@ from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
 
 NPY_NAME = "array"
+# what numpy raises for header text that is no dictionary literal
+_NOT_A_HEADER = (
+    *(ValueError, TypeError, SyntaxError, KeyError, EOFError, OverflowError, MemoryError, RecursionError),
+    tokenize.TokenError,
+)
 _NUMBERS = "?iufc"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip can hold: the same bytes at every time
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +59,8 @@ def test_flipped_bytes_never_crash(tmp_path: Path, number: int, where: float, by
     content = bytearray(samples(tmp_path)[number].read_bytes())
     content[int(where * (len(content) - 1))] = byte
     (tmp_path / "bent").write_bytes(content)
-    try:
+    with suppress(NfnError):  # anything else is a crash
         load(tmp_path / "bent")
-    except NfnError as error:
-        assert "\n" not in str(error)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -137,7 +136,5 @@ def test_values_that_are_not_finite_are_named(tmp_path: Path) -> None:
 def test_no_stranger_crashes_the_reader() -> None:
     for path in sorted(shared_data("checkpoints").iterdir()):
         if path.is_file() and path.suffix != ".csv":
-            try:
+            with suppress(NfnError):  # anything else is a crash
                 load(path)
-            except NfnError as error:
-                assert "\n" not in str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_linear_chains_compute_what_torch_computes(
 ) -> None:
     torch.manual_seed(seed)
     parts: list[nn.Module] = []
-    for into, out in zip(widths[:-1], widths[1:], strict=True):
+    for into, out in itertools.pairwise(widths):
         parts += [nn.Linear(into, out, bias=bias), *([nn.BatchNorm1d(out)] if norm else []), nn.ReLU()]
     module = nn.Sequential(*(parts[:-2] if norm else parts[:-1]))
     found = of_module(module, prefix, seed)
