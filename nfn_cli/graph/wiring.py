@@ -119,10 +119,30 @@ def wire(layers: Sequence[Layer]) -> list[list[Run]]:
         Refused: sizes do not fit together, or fit in more than one way.
     """
     weighted = _with_norms_attached(layers)
-    runs: list[Run] = []
+    networks: list[list[Run]] = []
     for scope in _scopes(weighted):
-        runs.extend(_joined(_runs(scope)))
-    return _networks(runs)
+        found = _networks(_joined(_runs(scope)))
+        _refuse_fragments(found)
+        networks.extend(found)
+    return networks
+
+
+def _refuse_fragments(networks: Sequence[Sequence[Run]]) -> None:
+    """Pieces that do not hang together are networks of their own, or the names do not say how they do."""
+    if len(networks) < 2:
+        return
+    layers = [[layer for run in runs for layer in run.layers] for runs in networks]
+    convolutional = any(layer.kind == "conv" for piece in layers for layer in piece)
+    single = [piece for piece in layers if len(piece) == 1]
+    same_input = len({piece[0].size_in for piece in layers}) == 1
+    if convolutional or (single and not (len(single) == len(layers) and same_input)):
+        odd = min(layers, key=len)[0]
+        raise Refused(
+            "names do not say how this layer is connected to the others",
+            where=odd.label,
+            fix="give the weights of one chain in order with --layers NAME,NAME,…",
+            code="needs-graph",
+        )
 
 
 def chain(layers: Sequence[Layer], order: Sequence[str]) -> list[list[Run]]:

@@ -142,7 +142,7 @@ def readme(card: Card) -> str:
         "`in_distribution` is false for "
         f"{measured['alarm_on_test']:.1%} of the final and {measured['alarm_on_all_test_checkpoints']:.1%} of all "
         f"checkpoints of the test runs, {measured['alarm_on_reinitialised']:.1%} of re-initialised and "
-        f"  {measured['alarm_on_shuffled']:.1%} of weight-shuffled copies of them.",
+        f"{measured['alarm_on_shuffled']:.1%} of weight-shuffled copies of them.",
         "",
         "Reproduce (ZOO_DIR is the folder with weights.npy, metrics.csv.gz and layout.csv):",
         "",

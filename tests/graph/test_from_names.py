@@ -192,6 +192,18 @@ def test_the_activation_is_never_guessed() -> None:
         networks_from_names(checkpoint(deep), NameOptions(activation="relu,relu,relu"))
 
 
+def test_pieces_of_a_convolutional_network_are_not_taken_for_networks() -> None:
+    shapes = {
+        "features.0.weight": (16, 3, 3, 3),
+        "fire.squeeze.weight": (4, 16, 1, 1),
+        "fire.expand1.weight": (8, 4, 1, 1),
+        "fire.expand3.weight": (8, 4, 3, 3),
+        "last.weight": (10, 16, 1, 1),
+    }
+    with pytest.raises(Refused):
+        networks_from_names(checkpoint(shapes), RELU)
+
+
 REFUSED = {
     "recurrent": {"lstm.weight_ih_l0": (8, 3), "lstm.weight_hh_l0": (8, 2), "fc.weight": (2, 2)},
     "transformer": {"layers.0.self_attn.in_proj_weight": (12, 4), "fc.weight": (2, 4)},
