@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nfn_cli.checkpoint import Checkpoint, load, save
+from nfn_cli.checkpoint import Checkpoint, load
 from nfn_cli.errors import NfnError
 from nfn_cli.graph import NameOptions, Network, networks_from_names
 from nfn_cli.printable import printable
@@ -18,6 +18,7 @@ from nfn_cli.symmetry import symmetry_report as _symmetry_report
 
 if TYPE_CHECKING:
     from nfn_cli.canonical import Canonicalized, CanonicalOptions
+    from nfn_cli.checkpoint import Saved
     from nfn_cli.predictors import Prediction
 
 
@@ -108,6 +109,13 @@ def predict_many(models: Iterable[Model], *, predictor: str | None = None) -> li
         answer.located(printable(model.checkpoint.path)) if isinstance(answer, NfnError) else answer
         for model, answer in zip(models, answers, strict=True)
     ]
+
+
+def save(checkpoint: Checkpoint, out: str | Path, *, force: bool = False) -> Saved:
+    """Write a checkpoint in its own container; see `nfn_cli.checkpoint.save`."""
+    from nfn_cli.checkpoint import save as _save
+
+    return _save(checkpoint, out, force=force)
 
 
 class _located:

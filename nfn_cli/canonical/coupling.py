@@ -13,7 +13,7 @@ from nfn_cli.symmetry.element import FloatArray
 from nfn_cli.symmetry.solve import Action, Symmetry
 
 Tensors = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
-_SLICE_ENTRIES = 1 << 20
+_SLICE_ENTRIES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from nfn_cli.symmetry.element import FlatElement, FloatArray
 from nfn_cli.symmetry.solve import Action
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_SLICE_ENTRIES = 1 << 20
+_SLICE_ENTRIES = 1 << 18
 
 
 def fixed_numbers(hashes: HashArray) -> FloatArray:

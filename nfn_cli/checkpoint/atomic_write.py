@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -93,7 +92,7 @@ def surroundings_failed(error: OSError, path: Path) -> NfnError:
 def _open_temporary(target: Path) -> tuple[BinaryIO, Path]:
     # os.open and not tempfile: the mode is then what the user's umask says, as for any other new file.
     short = target.name.encode("utf-8", "surrogateescape")[:80].decode("utf-8", "ignore")
-    temporary = target.parent / f".{short}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = target.parent / f".{short}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(temporary, flags, 0o666), "w+b"), temporary
 

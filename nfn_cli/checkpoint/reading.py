@@ -7,42 +7,33 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from nfn_cli.checkpoint.atomic_write import surroundings_failed
 from nfn_cli.checkpoint.hint_words import hints_beside, hints_in, joined_hints
 from nfn_cli.checkpoint.model import Checkpoint
-from nfn_cli.checkpoint.numpy_file import read_npy, read_npz
-from nfn_cli.checkpoint.refusals import refuse
-from nfn_cli.checkpoint.safetensors_file import read_safetensors
-from nfn_cli.checkpoint.sharded import read_sharded
 from nfn_cli.checkpoint.sniff import sniff
-from nfn_cli.checkpoint.zoo_row import is_zoo, read_zoo_row, row_count
 from nfn_cli.errors import NfnError, Refused, SurroundingsFailed
 from nfn_cli.printable import printable
 
 
-def _torch(container: str) -> Callable[[Path], Checkpoint]:
-    def read(path: Path) -> Checkpoint:
-        from nfn_cli.checkpoint.torch_file import read_torch
+def _reader(module: str, function: str, *arguments: str) -> Callable[[Path], Checkpoint]:
+    """A reader that is imported when a file of its kind turns up (torch files bring torch)."""
 
-        return read_torch(path, container)
+    def read(path: Path) -> Checkpoint:
+        from importlib import import_module
+
+        checkpoint: Checkpoint = getattr(import_module(f"nfn_cli.checkpoint.{module}"), function)(path, *arguments)
+        return checkpoint
 
     return read
 
 
-def _sb3(path: Path) -> Checkpoint:
-    from nfn_cli.checkpoint.sb3_zip import read_sb3
-
-    return read_sb3(path)
-
-
 _READERS: dict[str, Callable[[Path], Checkpoint]] = {
-    "safetensors": read_safetensors,
-    "safetensors-sharded": read_sharded,
-    "npz": read_npz,
-    "npy": read_npy,
-    "torch-zip": _torch("torch-zip"),
-    "torch-legacy": _torch("torch-legacy"),
-    "sb3-zip": _sb3,
+    "safetensors": _reader("safetensors_file", "read_safetensors"),
+    "safetensors-sharded": _reader("sharded", "read_sharded"),
+    "npz": _reader("numpy_file", "read_npz"),
+    "npy": _reader("numpy_file", "read_npy"),
+    "torch-zip": _reader("torch_file", "read_torch", "torch-zip"),
+    "torch-legacy": _reader("torch_file", "read_torch", "torch-legacy"),
+    "sb3-zip": _reader("sb3_zip", "read_sb3"),
 }
 
 
@@ -64,6 +55,8 @@ def load(source: str | Path) -> Checkpoint:
     except NfnError as error:
         raise error.located(printable(text)) from None
     except OSError as error:
+        from nfn_cli.checkpoint.atomic_write import surroundings_failed
+
         raise surroundings_failed(error, Path(text)) from None
     return replace(checkpoint, path=text)
 
@@ -76,6 +69,8 @@ def _load(text: str) -> Checkpoint:
     path = Path(text)
     row = re.fullmatch(r"(?s)(.+)#(\d+)", text)
     if row is not None and not path.exists() and Path(row[1]).is_dir():
+        from nfn_cli.checkpoint.zoo_row import is_zoo, read_zoo_row
+
         if not is_zoo(Path(row[1])):
             raise Refused("the folder is no zoo: it needs weights.npy and layout.csv", code="not-a-zoo")
         return read_zoo_row(Path(row[1]), int(row[2]))
@@ -92,6 +87,8 @@ def _read_file(path: Path) -> Checkpoint:
     kind = sniff(path)
     reader = _READERS.get(kind)
     if reader is None:
+        from nfn_cli.checkpoint.refusals import refuse
+
         raise refuse(kind, path)
     checkpoint = reader(path)
     hints = joined_hints(checkpoint.hints, hints_in(checkpoint.metadata, "metadata"))
@@ -99,6 +96,8 @@ def _read_file(path: Path) -> Checkpoint:
 
 
 def _read_folder(folder: Path) -> Checkpoint:
+    from nfn_cli.checkpoint.zoo_row import is_zoo, row_count
+
     if is_zoo(folder):
         last = row_count(folder) - 1
         raise Refused(

@@ -29,7 +29,7 @@ MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 _METADATA = "__metadata__"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """One tensor of a header: dtype name as in the file, shape, and the span [start, stop) of its data in bytes."""
 
@@ -39,7 +39,7 @@ class Entry:
     stop: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Header:
     """What the header of a file says, in its order."""
 

@@ -18,7 +18,7 @@ from nfn_cli.errors import WrongUsage
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Activation:
     """One pointwise function.
 

@@ -24,7 +24,7 @@ _FLOATS = ("float16", "float32", "float64", "bfloat16")
 _STRAY = frozenset({"log", "std", "sigma", "logstd", "temperature", "alpha", "averaged"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NameOptions:
     """What the user says about the network.
 

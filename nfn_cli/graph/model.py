@@ -10,7 +10,7 @@ from typing import Any
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Op:
     """One operation. `kind` is a word of the vocabulary below; anything else is allowed and will be treated as opaque.
 
@@ -39,7 +39,7 @@ class Op:
     attributes: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GraphInput:
     """A value fed from outside: shape with the batch axis first; None is an axis of any size (batch, spatial)."""
 

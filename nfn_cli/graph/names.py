@@ -39,7 +39,7 @@ _COMPOUND = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TensorName:
     """A tensor's name taken apart.
 

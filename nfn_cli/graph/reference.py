@@ -21,7 +21,7 @@ Parameters = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 Evaluator = Callable[[Op, Sequence[FloatArray], Parameters], FloatArray]
 
 # A weight is raised to float64 in slices of at most this many entries, so that memory stays far below the file's size.
-_SLICE_ENTRIES = 1 << 22
+_SLICE_ENTRIES = 1 << 18
 
 _EVALUATORS: dict[str, Evaluator] = {}
 

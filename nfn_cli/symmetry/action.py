@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ from nfn_cli.symmetry.solve import Action, Symmetry
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Work on slices of this many entries: the float64 copies of a slice stay in cache and far below the file's size.
-_SLICE_ENTRIES = 1 << 19
+_SLICE_ENTRIES = 1 << 18
+
+_LARGE = 8 << 20  # bytes from which a result's memory is used again
+# what getrefcount counts while nothing but the attribute and its own argument refer to the buffer
+_OWN_REFERENCES = 2
 
 
 class TransformedTensors(Mapping[str, Array]):
@@ -32,6 +37,7 @@ class TransformedTensors(Mapping[str, Array]):
         element: FlatElement,
         dtype: Any = None,
     ) -> None:
+        self._buffer: Array = np.empty(0, np.uint8)
         self._tensors, self._aliases, self._symmetry, self._element, self._dtype = (
             tensors,
             aliases,
@@ -45,7 +51,16 @@ class TransformedTensors(Mapping[str, Array]):
         actions = self._symmetry.actions.get(self._aliases.get(name, name), ())
         if self._dtype is not None and actions:
             array = np.asarray(array).astype(self._dtype)
-        return transformed(array, actions, self._element)
+        return transformed(array, actions, self._element, self._space)
+
+    def _space(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Memory for a result: the last large result's, if nobody holds it any more (fresh pages cost more than the work)."""
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if size < _LARGE:
+            return np.empty(shape, dtype)
+        if size > self._buffer.size or sys.getrefcount(self._buffer) > _OWN_REFERENCES:
+            self._buffer = np.empty(size, np.uint8)
+        return self._buffer[:size].view(dtype).reshape(shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -81,8 +96,13 @@ def source(action: Action, element: FlatElement) -> IntArray | None:
     return out
 
 
-def transformed(array: Array, actions: tuple[Action, ...], element: FlatElement) -> Array:
-    """One tensor after the element; the same array when nothing changes."""
+def transformed(
+    array: Array,
+    actions: tuple[Action, ...],
+    element: FlatElement,
+    space: Callable[[tuple[int, ...], np.dtype[Any]], Array] = np.empty,
+) -> Array:
+    """One tensor after the element; the same array when nothing changes. `space` gives memory for the result."""
     moves: dict[int, IntArray] = {}
     factors: dict[int, FloatArray] = {}
     added: FloatArray | None = None
@@ -100,7 +120,7 @@ def transformed(array: Array, actions: tuple[Action, ...], element: FlatElement)
     factors = {dim: factor for dim, factor in factors.items() if not (factor == 1.0).all()}
     if not moves and not factors and (added is None or not added.any()):
         return array
-    out = np.empty(array.shape, array.dtype)
+    out = space(array.shape, array.dtype)
     rows = max(1, _SLICE_ENTRIES // max(1, array[:1].size)) if array.ndim else 1
     exact = bool(factors) or added is not None
     for start in range(0, array.shape[0], rows):

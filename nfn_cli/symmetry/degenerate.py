@@ -13,10 +13,10 @@ from nfn_cli.symmetry.element import FloatArray
 from nfn_cli.symmetry.solve import Symmetry, UnitSet
 
 Tensors = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
-_SLICE_ENTRIES = 1 << 20
+_SLICE_ENTRIES = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Degenerate:
     """Unit numbers within one unit set.
 

@@ -15,7 +15,7 @@ from nfn_cli.symmetry.solve import Symmetry
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SetElement:
     """What is done to one unit set of size n: new unit i is old unit permutation[i], scaled, flipped and shifted.
 
@@ -56,7 +56,7 @@ class SetElement:
         return padded[self.shift_sign].astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class GroupElement:
     """One element of the monomial group of a checkpoint, by name of unit set."""
 
@@ -69,7 +69,7 @@ class GroupElement:
         return GroupElement({name: part.after(first.sets[name]) for name, part in self.sets.items()})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class FlatElement:
     """A group element as four vectors in the flat layout of `Symmetry`; `permutation` holds flat unit numbers."""
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from nfn_cli.checkpoint import load, save
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Network
@@ -52,6 +51,8 @@ def write_element(element: GroupElement, path: str | Path, *, force: bool = Fals
     Raises:
         WrongUsage: the file exists and `force` is off.
     """
+    from nfn_cli.checkpoint import save
+
     tensors: dict[str, Array] = {
         f"{name}/{part}": np.asarray(getattr(values, part)) for name, values in element.sets.items() for part in _PARTS
     }
@@ -65,6 +66,8 @@ def read_element(path: str | Path) -> GroupElement:
     Raises:
         Refused: not such a file (code "not-an-element").
     """
+    from nfn_cli.checkpoint import load
+
     checkpoint = load(path)
     if checkpoint.metadata.get("format") != FORMAT:
         raise Refused(

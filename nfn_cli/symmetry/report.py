@@ -25,7 +25,7 @@ CHECK_TOLERANCE = 1e-8  # float64; a wrong symmetry changes outputs by order 1
 _BUFFERS = ("running_mean", "running_var")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UnitSetReport:
     """One unit set; unit numbers count from 0 within it."""
 
@@ -36,7 +36,7 @@ class UnitSetReport:
     degenerate: Degenerate
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Check:
     """Largest relative output change under `elements` random group elements, in float64; None where it cannot be run."""
 
@@ -45,7 +45,7 @@ class Check:
     passed: bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NetworkReport:
     """One network of the checkpoint."""
 
@@ -63,7 +63,7 @@ class NetworkReport:
     check: Check
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Report:
     """The whole checkpoint."""
 

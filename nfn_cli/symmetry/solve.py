@@ -16,7 +16,7 @@ from nfn_cli.symmetry.system import Incidence, System, components, summed_hash
 _FAMILIES = ("scale", "sign", "shift")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UnitSet:
     """Units that may be exchanged with one another (or, where not `permutable`, only rescaled, flipped, shifted).
 
@@ -39,7 +39,7 @@ class UnitSet:
     touches: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Action:
     """An `Incidence` in flat numbers: for each slot its unit and which entries of an element's vectors it takes (−1: none)."""
 
@@ -57,7 +57,7 @@ class Action:
     shift: IntArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Symmetry:
     """The monomial group of all networks of one checkpoint.
 
@@ -214,7 +214,7 @@ def _distinct(axes: list[Axis], incidences: list[Incidence]) -> list[Axis]:
     return list({id(axis): axis for axis in [*axes, *(incidence.axis for incidence in incidences)]}.values())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Families:
     counts: IntArray
     starts: tuple[int, ...]

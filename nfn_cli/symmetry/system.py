@@ -13,7 +13,7 @@ from nfn_cli.symmetry.axis import Axis, HashArray, IntArray, mix
 KINDS = ("unit", "scale", "sign", "shift")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Incidence:
     """What a group element does along one axis of one tensor.
 
