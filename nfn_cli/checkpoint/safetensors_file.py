@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from nfn_cli.printable import printable
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 _METADATA = "__metadata__"
+_PIECE = 1 << 20  # entries of a computed tensor that are written at a time
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,7 @@ def write_safetensors(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[s
     origin = origin_of(checkpoint)
     header = origin.content if isinstance(origin.content, Header) else None
     with atomic_output(out, force) as handle:
-        write_tensors(
-            handle, layout_for(checkpoint, header), checkpoint.metadata, lambda name: checkpoint.tensors[name]
-        )
+        write_tensors(handle, layout_for(checkpoint, header), checkpoint.metadata, checkpoint.tensors)
     return ()
 
 
@@ -136,10 +135,11 @@ def write_tensors(
     handle: BinaryIO,
     layout: Mapping[str, tuple[str, Entry]],
     metadata: Mapping[str, str],
-    tensor: Callable[[str], Array],
+    tensors: Mapping[str, Array],
 ) -> None:
     """Stream a file: the header from `layout`, then each tensor, asked for once and dropped before the next.
 
+    A mapping that computes its tensors may offer `rows(name, start, stop)`; large ones are then asked for piece by piece.
     The data starts at a multiple of 8 bytes. Arrays come out in the dtype of the layout.
     """
     header: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
@@ -153,15 +153,26 @@ def write_tensors(
     handle.write(struct.pack("<Q", len(text)))
     handle.write(text)
     for name, (_, entry) in layout.items():
-        array = tensor(name)
-        if tuple(array.shape) != entry.shape:
-            raise ValueError(f"shape of {name!r} changed from {entry.shape} to {array.shape}")
-        try:
-            array = cast_back(array, numpy_dtype(entry.dtype))
-        except Refused as error:
-            raise error.located(printable(name)) from None
-        if array.size:
-            handle.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        for array in _pieces(tensors, name, entry.shape):
+            try:
+                array = cast_back(array, numpy_dtype(entry.dtype))
+            except Refused as error:
+                raise error.located(printable(name)) from None
+            if array.size:
+                handle.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _pieces(tensors: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Iterator[Array]:
+    rows = getattr(tensors, "rows", None)
+    if rows is None or math.prod(shape) <= _PIECE:
+        array = tensors[name]
+        if tuple(array.shape) != shape:
+            raise ValueError(f"shape of {name!r} changed from {shape} to {array.shape}")
+        yield array
+        return
+    step = max(1, _PIECE * shape[0] // math.prod(shape))
+    for start in range(0, shape[0], step):
+        yield rows(name, start, min(start + step, shape[0]))
 
 
 def _parse(text: bytes) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _write_all(checkpoint: Checkpoint, shards: Shards, index_path: Path, renamed
             target = index_path.parent / renamed[shard]
             target.parent.mkdir(parents=True, exist_ok=True)
             handle = stack.enter_context(atomic_output(target, force))
-            write_tensors(handle, layout_for(part, header), header.metadata, lambda name: checkpoint.tensors[name])
+            write_tensors(handle, layout_for(part, header), header.metadata, checkpoint.tensors)
         index_handle.write((json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
 
 

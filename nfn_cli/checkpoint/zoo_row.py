@@ -66,7 +66,7 @@ def write_zoo_row(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, 
     metadata = dict(checkpoint.metadata) | {key: value for key, value in said.items() if value}
     layout = {name: (name, entry_of(array)) for name, array in checkpoint.tensors.items()}
     with atomic_output(out, force) as handle:
-        write_tensors(handle, layout, metadata, lambda name: checkpoint.tensors[name])
+        write_tensors(handle, layout, metadata, checkpoint.tensors)
     return ("a zoo row is written as a safetensors file of its own",)
 
 

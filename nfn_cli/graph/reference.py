@@ -7,6 +7,7 @@ stand-in in the graph; a symmetry that holds for every such choice holds for the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -18,9 +19,28 @@ from nfn_cli.graph.model import Graph, Op
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 Parameters = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
-Evaluator = Callable[[Op, Sequence[FloatArray], Parameters], FloatArray]
 
-# A weight is raised to float64 in slices of at most this many entries, so that memory stays far below the file's size.
+
+@dataclass(frozen=True)
+class Reader:
+    """Parameters with their shapes, read in float64 and in slices, so that memory stays far below the file's size."""
+
+    tensors: Parameters
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+        return self.tensors[name]
+
+    def rows(self, name: str, start: int, stop: int) -> FloatArray:
+        """Rows start … stop; a mapping that computes its tensors may offer `rows` to compute no more than those."""
+        some = getattr(self.tensors, "rows", None)
+        rows = some(name, start, stop) if some is not None else self.tensors[name][start:stop]
+        return np.asarray(rows).astype(np.float64)
+
+
+Evaluator = Callable[[Op, Sequence[FloatArray], Reader], FloatArray]
+
+# Entries of a weight that are raised to float64 at a time: they stay in cache.
 _SLICE_ENTRIES = 1 << 18
 
 _EVALUATORS: dict[str, Evaluator] = {}
@@ -49,6 +69,7 @@ def evaluate(graph: Graph, parameters: Parameters, inputs: Mapping[str, FloatArr
     Raises:
         Refused: the graph holds an op that cannot be evaluated (code "not-evaluable").
     """
+    reader = Reader(parameters, graph.parameter_shapes)
     uses = dict.fromkeys(graph.outputs, 0)
     for op in graph.ops:
         for name in op.inputs:
@@ -58,7 +79,7 @@ def evaluate(graph: Graph, parameters: Parameters, inputs: Mapping[str, FloatArr
         run = _EVALUATORS.get(op.kind)
         if run is None:
             raise Refused(f"op {op.kind!r} cannot be evaluated", where=op.output, code="not-evaluable")
-        values[op.output] = run(op, [values[name] for name in op.inputs], parameters)
+        values[op.output] = run(op, [values[name] for name in op.inputs], reader)
         for name in op.inputs:
             uses[name] -= 1
             if uses[name] == 0 and name not in graph.outputs:
@@ -77,7 +98,7 @@ def random_inputs(graph: Graph, seed: int, batch: int = 8, spatial: int = 6) -> 
     }
 
 
-def _float64(parameters: Parameters, name: str) -> FloatArray:
+def _float64(parameters: Reader, name: str) -> FloatArray:
     return np.asarray(parameters[name]).astype(np.float64)
 
 
@@ -91,21 +112,25 @@ def _tuple(value: Any, count: int) -> tuple[int, ...]:
 
 
 @_evaluates("linear")
-def _linear(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _linear(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
-    weight = np.asarray(parameters[op.parameters["weight"]])
-    weight = np.moveaxis(weight, (op.attributes["out_axis"], op.attributes["in_axis"]), (0, 1))
-    out = np.empty((*x.shape[:-1], weight.shape[0]))
-    step = max(1, _SLICE_ENTRIES // max(1, weight.shape[1]))
-    for start in range(0, weight.shape[0], step):
-        out[..., start : start + step] = x @ weight[start : start + step].astype(np.float64).T
+    name, by_output = op.parameters["weight"], op.attributes["out_axis"] == 0
+    rows, columns = parameters.shapes[name]
+    out = np.zeros((*x.shape[:-1], rows if by_output else columns))
+    step = max(1, _SLICE_ENTRIES // max(1, columns))
+    for start in range(0, rows, step):
+        part = parameters.rows(name, start, start + step)
+        if by_output:
+            out[..., start : start + step] = x @ part.T
+        else:
+            out += x[..., start : start + step] @ part
     if "bias" in op.parameters:
         out += _float64(parameters, op.parameters["bias"]).reshape(-1)
     return out
 
 
 @_evaluates("conv")
-def _conv(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _conv(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     weight = np.asarray(parameters[op.parameters["weight"]])
     weight = np.moveaxis(weight, (op.attributes["out_axis"], op.attributes["in_axis"]), (0, 1))
@@ -171,7 +196,7 @@ def _transposed_conv(
 
 
 @_evaluates("batch_norm")
-def _batch_norm(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _batch_norm(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
 
     def channel(role: str) -> FloatArray:
@@ -186,7 +211,7 @@ def _batch_norm(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) ->
 
 
 @_evaluates("layer_norm")
-def _layer_norm(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _layer_norm(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     axes = tuple(op.attributes.get("axes", (-1,)))
     centred = x - x.mean(axes, keepdims=True)
@@ -199,7 +224,7 @@ def _layer_norm(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) ->
 
 
 @_evaluates("pointwise")
-def _pointwise(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _pointwise(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     activation = ACTIVATIONS[op.attributes["function"]]
     parameter: Any = op.attributes.get("omega", op.attributes.get("slope", activation.parameter))
@@ -210,7 +235,7 @@ def _pointwise(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> 
 
 
 @_evaluates("max_pool", "average_pool")
-def _pool(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _pool(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     spatial = x.ndim - 2
     kernel = _tuple(op.attributes["kernel"], spatial)
@@ -229,7 +254,7 @@ def _pool(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> Float
 
 
 @_evaluates("pool")
-def _pool_to_size(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _pool_to_size(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     """Adaptive pooling, PyTorch's bins. "unknown" is run as max pooling, the choice that allows the least symmetry."""
     (x,) = inputs
     reduce = np.mean if op.attributes.get("statistic", "unknown") == "average" else np.max
@@ -241,13 +266,13 @@ def _pool_to_size(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) 
 
 
 @_evaluates("spatial_mean")
-def _spatial_mean(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _spatial_mean(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     return np.asarray(x.mean(axis=tuple(range(2, x.ndim))))
 
 
 @_evaluates("flatten")
-def _flatten(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _flatten(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     if op.attributes.get("order", "channel_outer") == "channel_inner":
         x = np.moveaxis(x, 1, -1)
@@ -255,7 +280,7 @@ def _flatten(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> Fl
 
 
 @_evaluates("add")
-def _add(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _add(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     total = inputs[0]
     for value in inputs[1:]:
         total = total + value
@@ -263,12 +288,12 @@ def _add(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatA
 
 
 @_evaluates("concat")
-def _concat(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _concat(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     return np.concatenate(inputs, axis=op.attributes["axis"])
 
 
 @_evaluates("opaque")
-def _opaque(op: Op, inputs: Sequence[FloatArray], parameters: Parameters) -> FloatArray:
+def _opaque(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     """Some function of the inputs: what stays the same for an unknown function must stay the same for this one."""
     shape = op.attributes.get("shape")
     if shape is None or op.parameters or len(shape) != 2:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 # Work on slices of this many entries: the float64 copies of a slice stay in cache and far below the file's size.
 _SLICE_ENTRIES = 1 << 18
-
-_LARGE = 8 << 20  # bytes from which a result's memory is used again
-# what getrefcount counts while nothing but the attribute and its own argument refer to the buffer
-_OWN_REFERENCES = 2
 
 
 class TransformedTensors(Mapping[str, Array]):
@@ -37,7 +33,7 @@ class TransformedTensors(Mapping[str, Array]):
         element: FlatElement,
         dtype: Any = None,
     ) -> None:
-        self._buffer: Array = np.empty(0, np.uint8)
+        self._plans: dict[str, Plan | None] = {}
         self._tensors, self._aliases, self._symmetry, self._element, self._dtype = (
             tensors,
             aliases,
@@ -47,20 +43,25 @@ class TransformedTensors(Mapping[str, Array]):
         )
 
     def __getitem__(self, name: str) -> Array:
-        array = self._tensors[name]
-        actions = self._symmetry.actions.get(self._aliases.get(name, name), ())
-        if self._dtype is not None and actions:
-            array = np.asarray(array).astype(self._dtype)
-        return transformed(array, actions, self._element, self._space)
+        array = self._array(name)
+        plan = self._plan(name)
+        return array if plan is None else plan.rows(array, 0, array.shape[0])
 
-    def _space(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Memory for a result: the last large result's, if nobody holds it any more (fresh pages cost more than the work)."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        if size < _LARGE:
-            return np.empty(shape, dtype)
-        if size > self._buffer.size or sys.getrefcount(self._buffer) > _OWN_REFERENCES:
-            self._buffer = np.empty(size, np.uint8)
-        return self._buffer[:size].view(dtype).reshape(shape)
+    def rows(self, name: str, start: int, stop: int) -> Array:
+        """`self[name][start:stop]`, without computing the rest: large tensors need not stand in memory."""
+        array, plan = self._array(name), self._plan(name)
+        return array[start:stop] if plan is None else plan.rows(array, start, stop)
+
+    def _array(self, name: str) -> Array:
+        array = self._tensors[name]
+        converted = self._dtype is not None and self._aliases.get(name, name) in self._symmetry.actions
+        return np.asarray(array).astype(self._dtype) if converted else array
+
+    def _plan(self, name: str) -> Plan | None:
+        if name not in self._plans:
+            actions = self._symmetry.actions.get(self._aliases.get(name, name), ())
+            self._plans[name] = plan_of(actions, self._element)
+        return self._plans[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -96,16 +97,46 @@ def source(action: Action, element: FlatElement) -> IntArray | None:
     return out
 
 
-def transformed(
-    array: Array,
-    actions: tuple[Action, ...],
-    element: FlatElement,
-    space: Callable[[tuple[int, ...], np.dtype[Any]], Array] = np.empty,
-) -> Array:
-    """One tensor after the element; the same array when nothing changes. `space` gives memory for the result."""
+@dataclass(frozen=True)
+class Plan:
+    """What an element does to one tensor: where each slice along an axis comes from, factors, and what is added."""
+
+    moves: Mapping[int, IntArray]
+    factors: Mapping[int, FloatArray]
+    offset: float
+    added: Mapping[int, FloatArray]
+
+    def rows(self, array: Array, start: int, stop: int) -> Array:
+        """Rows start … stop of the result, computed in slices that stay in cache, in float64 where numbers change."""
+        stop = min(stop, array.shape[0])
+        out = np.empty((max(0, stop - start), *array.shape[1:]), array.dtype)
+        step = max(1, _SLICE_ENTRIES // max(1, array[:1].size))
+        for low in range(start, stop, step):
+            high = min(low + step, stop)
+            part: Array = array[self.moves[0][low:high]] if 0 in self.moves else array[low:high]
+            for dim, moved in self.moves.items():
+                if dim:
+                    part = part.take(moved, axis=dim)
+            if self.factors or self.added:
+                part = part.astype(np.float64)
+                if self.offset:
+                    part += self.offset
+                for dim, factor in self.factors.items():
+                    part *= _along(factor[low:high] if dim == 0 else factor, dim, array.ndim)
+                if self.offset:
+                    part -= self.offset
+                for dim, amount in self.added.items():
+                    part += _along(amount[low:high] if dim == 0 else amount, dim, array.ndim)
+            with np.errstate(over="ignore"):
+                out[low - start : high - start] = part
+        return out
+
+
+def plan_of(actions: tuple[Action, ...], element: FlatElement) -> Plan | None:
+    """None when the element leaves the tensor as it is."""
     moves: dict[int, IntArray] = {}
     factors: dict[int, FloatArray] = {}
-    added: FloatArray | None = None
+    added: dict[int, FloatArray] = {}
     offset = 0.0
     for action in actions:
         moved = source(action, element)
@@ -116,28 +147,18 @@ def transformed(
             factors[action.dim] = factors.get(action.dim, 1.0) * factor
             offset = offset or action.offset
         if action.phase:
-            added = np.append(element.shift, 0)[action.shift] * action.phase
+            amount = np.append(element.shift, 0)[action.shift] * action.phase
+            if amount.any():
+                added[action.dim] = amount
     factors = {dim: factor for dim, factor in factors.items() if not (factor == 1.0).all()}
-    if not moves and not factors and (added is None or not added.any()):
-        return array
-    out = space(array.shape, array.dtype)
-    rows = max(1, _SLICE_ENTRIES // max(1, array[:1].size)) if array.ndim else 1
-    exact = bool(factors) or added is not None
-    for start in range(0, array.shape[0], rows):
-        part: Array = array[moves[0][start : start + rows]] if 0 in moves else array[start : start + rows]
-        for dim, moved in moves.items():
-            if dim:
-                part = part.take(moved, axis=dim)
-        if exact:
-            part = part.astype(np.float64) + offset
-            for dim, factor in factors.items():
-                line = factor[start : start + rows] if dim == 0 else factor
-                part *= line.reshape([-1 if axis == dim else 1 for axis in range(array.ndim)])
-            part -= offset
-            if added is not None:
-                dim = next(action.dim for action in actions if action.phase)
-                line = added[start : start + rows] if dim == 0 else added
-                part += line.reshape([-1 if axis == dim else 1 for axis in range(array.ndim)])
-        with np.errstate(over="ignore"):
-            out[start : start + rows] = part.astype(array.dtype)
-    return out
+    return Plan(moves, factors, offset if factors else 0.0, added) if moves or factors or added else None
+
+
+def transformed(array: Array, actions: tuple[Action, ...], element: FlatElement) -> Array:
+    """One tensor after the element; the same array when nothing changes."""
+    plan = plan_of(actions, element)
+    return array if plan is None else plan.rows(array, 0, array.shape[0])
+
+
+def _along(vector: FloatArray, axis: int, rank: int) -> FloatArray:
+    return vector.reshape([-1 if position == axis else 1 for position in range(rank)])

@@ -61,7 +61,7 @@ def write_example(folder: str | Path, activation: str, out: Path, seed: int = 0)
     tensors = torch_layout(row)
     layout = {name: (name, entry_of(array)) for name, array in tensors.items()}
     with atomic_output(out, force=True) as handle:
-        write_tensors(handle, layout, metadata, tensors.__getitem__)
+        write_tensors(handle, layout, metadata, tensors)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
