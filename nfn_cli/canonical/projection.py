@@ -16,24 +16,28 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _SLICE_ENTRIES = 1 << 18
 
 
-def fixed_numbers(hashes: HashArray) -> FloatArray:
-    """Reproducible numbers in ±[0.5, 1.5], the same for equal hashes on every machine."""
-    bits = mix(hashes, 7)
+def fixed_numbers(hashes: HashArray, salt: int = 0) -> FloatArray:
+    """Reproducible numbers in ±[0.5, 1.5], the same for equal hashes and salts on every machine."""
+    bits = mix(hashes, 7 + salt)
     size = 0.5 + (bits >> np.uint64(11)).astype(np.float64) / float(1 << 53)
     return np.where(bits & np.uint64(1), size, -size)
 
 
-def label_numbers(action: Action) -> FloatArray:
+def label_numbers(action: Action, salt: int) -> FloatArray:
     """One number a slot: by label where it belongs to a unit, by position where it is fixed."""
     position = mix(np.arange(len(action.unit)), 3)
-    return np.where(action.unit >= 0, np.abs(fixed_numbers(action.label)), fixed_numbers(position))
+    return np.where(action.unit >= 0, np.abs(fixed_numbers(action.label, salt)), fixed_numbers(position, salt))
 
 
-def side_vector(actions: list[Action], keys: FloatArray, element: FlatElement, length: int, dim: int) -> FloatArray:
+def side_vector(
+    actions: list[Action], keys: FloatArray, element: FlatElement, length: int, dim: int, salt: int
+) -> FloatArray:
     """What one axis is contracted with: its units' keys times what the element does to the axis."""
     if not actions:
-        return fixed_numbers(mix(np.arange(length), dim))
-    vector = label_numbers(actions[0]) * np.where(actions[0].unit >= 0, np.append(keys, 1.0)[actions[0].unit], 1.0)
+        return fixed_numbers(mix(np.arange(length), dim), salt)
+    vector = label_numbers(actions[0], salt) * np.where(
+        actions[0].unit >= 0, np.append(keys, 1.0)[actions[0].unit], 1.0
+    )
     for action in actions:
         factor = multiplier(action, element)
         if factor is not None:
@@ -42,13 +46,13 @@ def side_vector(actions: list[Action], keys: FloatArray, element: FlatElement, l
 
 
 def projected(
-    array: Array, actions: tuple[Action, ...], dim: int, keys: FloatArray, element: FlatElement
+    array: Array, actions: tuple[Action, ...], dim: int, keys: FloatArray, element: FlatElement, salt: int = 0
 ) -> FloatArray:
     """(length of axis `dim`,) the tensor, after the element's scales and signs, contracted over all other axes."""
     if array.size == array.shape[dim]:
         return np.asarray(transformed(array.astype(np.float64), actions, element), np.float64).reshape(-1)
     sides: Mapping[int, FloatArray] = {
-        other: side_vector([a for a in actions if a.dim == other], keys, element, array.shape[other], other)
+        other: side_vector([a for a in actions if a.dim == other], keys, element, array.shape[other], other, salt)
         for other in range(array.ndim)
         if other != dim
     }

@@ -77,13 +77,13 @@ class Refinement:
         """Flat permutation: units of each permutable set by key, ties by keys of further rounds."""
         groups = self._clusters([self.keys])
         levels = [self.keys]
-        for _ in range(_ROUNDS):
+        for salt in range(1, _ROUNDS + 1):
             if not self._has_ties(groups):
                 break
             mixed = sum((0.618**i * level for i, level in enumerate(levels)), np.zeros(len(self.keys)))
             fresh = np.zeros(len(self.keys))
             for number, unit_set in reversed(list(enumerate(self.symmetry.unit_sets))):
-                self._set_keys(number, unit_set, mixed, into=fresh)
+                self._set_keys(number, unit_set, mixed, into=fresh, salt=salt)
             levels.append(fresh)
             groups = self._clusters(levels)
         permutation = np.arange(self.symmetry.units, dtype=np.int64)
@@ -170,7 +170,9 @@ class Refinement:
             self.element.shift[moved] *= -1
         self.decided |= fresh
 
-    def _set_keys(self, number: int, unit_set: UnitSet, keys: FloatArray, into: FloatArray | None = None) -> None:
+    def _set_keys(
+        self, number: int, unit_set: UnitSet, keys: FloatArray, into: FloatArray | None = None, salt: int = 0
+    ) -> None:
         """Add up normalized projections of every tensor whose other axes are known."""
         total = np.zeros(self.symmetry.units)
         span = slice(unit_set.start, unit_set.start + unit_set.size)
@@ -180,13 +182,13 @@ class Refinement:
             if (name, action.dim) in seen or not self._keys_known(name, action):
                 continue
             seen.add((name, action.dim))
-            values = projected(self.tensors[name], self.symmetry.actions[name], action.dim, keys, self.element)
+            values = projected(self.tensors[name], self.symmetry.actions[name], action.dim, keys, self.element, salt)
             part = np.zeros(self.symmetry.units)
             use = action.unit >= 0
-            np.add.at(part, action.unit[use], (values * np.abs(fixed_numbers(action.label)))[use])
+            np.add.at(part, action.unit[use], (values * np.abs(fixed_numbers(action.label, salt)))[use])
             size = float(np.sqrt(np.mean(part[span] ** 2)))
             if size > 0:
-                weight = float(np.abs(fixed_numbers(np.array([position[name] * 8 + action.dim], np.uint64)))[0])
+                weight = float(np.abs(fixed_numbers(np.array([position[name] * 8 + action.dim], np.uint64), salt))[0])
                 total[span] += weight / size * part[span]
         size = float(np.sqrt(np.mean(total[span] ** 2)))
         target = self.keys if into is None else into

@@ -29,6 +29,7 @@ def fetched(source: str) -> Path:
         from huggingface_hub.errors import (
             EntryNotFoundError,
             HfHubHTTPError,
+            LocalEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
@@ -51,6 +52,10 @@ def fetched(source: str) -> Path:
         raise SurroundingsFailed("the hub has no such revision", code="hub-not-found") from None
     except RepositoryNotFoundError:
         raise SurroundingsFailed("the hub has no such repository, or it is private", code="hub-not-found") from None
+    except LocalEntryNotFoundError:
+        raise SurroundingsFailed(
+            "the hub could not be reached, and the file is not in the cache", code="hub-unreachable"
+        ) from None
     except EntryNotFoundError:
         raise SurroundingsFailed("the repository has no such file", code="hub-not-found") from None
     except (HfHubHTTPError, OSError, ValueError) as error:

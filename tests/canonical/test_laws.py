@@ -146,3 +146,13 @@ def test_degenerate_units_do_not_break_the_laws(function: str, dead: str) -> Non
     assert distance(once, canon(network, once, options)) < 1e-8
     moved = acted(tensors, symmetry, random_flat(symmetry, 1, scales=(1e-2, 1e2)))
     assert distance(once, canon(network, moved, options)) < 1e-6
+
+
+def test_units_whose_first_keys_meet_are_told_apart_by_further_keys() -> None:
+    """20,000 units with two numbers each: many first keys agree within rounding."""
+    network, tensors = mlp(5, "sigmoid", (1, 20000, 1))
+    single = {name: array.astype(np.float32) for name, array in tensors.items()}
+    symmetry = find_symmetry([network])
+    moved = acted(single, symmetry, random_flat(symmetry, 3))
+    left, right = canon(network, single, CanonicalOptions()), canon(network, moved, CanonicalOptions())
+    assert all(np.array_equal(left[name], right[name]) for name in left if name != "layers.1.bias")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.graph.model import Graph, GraphInput, Network, Op
 
-SHARED_ZOO = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "cnn_zoo_cifar10gs"
+_BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"
+SHARED_ZOO = Path(os.environ.get("NFN_SHARED_DATA") or _BESIDE) / "cnn_zoo_cifar10gs"
 EXAMPLES = Path(__file__).resolve().parents[2] / "models" / "examples"
 LAYERS = ("conv1", "conv2", "conv3", "fc")
 WIDTHS = (1, 16, 16, 16, 10)
