@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import re
 import sys
 from collections import Counter
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import nfn_cli
 
-DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data" / "checkpoints"
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+DEFAULT = Path(os.environ.get("NFN_SHARED_DATA") or BESIDE) / "checkpoints"
 
 
 def stated_activation(notes: str) -> str | None:

@@ -336,6 +336,8 @@ class _Build:
         return not entry.periodic and entry.parity in ("odd", None) and entry.degree in (1, None)
 
     def _norm(self, norm: Layer, value: str) -> str:
+        if norm.kind == "layer_norm" and not {"ln", "layer", "layernorm"} & words_of(norm.module):
+            self.notes.append(f"{norm.label} is taken for the weight of a layer norm")
         return self._op(norm.kind, [value], dict(norm.tensors), **({"axes": (1,)} if norm.kind == "layer_norm" else {}))
 
     def _place(self, layer: Layer, norm: Layer, following: Layer | None) -> str:

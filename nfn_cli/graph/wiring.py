@@ -184,6 +184,13 @@ def _with_norms_attached(layers: Sequence[Layer], ordered: bool = False) -> list
                 where=norm.label,
                 code="ambiguous-norm",
             )
+        if norm.kind == "layer_norm" and weighted[owner].kind == "conv":
+            raise Refused(
+                "a normalization without running statistics behind a convolution: group norm, under which channels "
+                "cannot be exchanged, is not to be excluded",
+                where=norm.label,
+                code="ambiguous-norm",
+            )
         taken.setdefault(owner, []).append(norm)
     return [with_norms(layer, tuple(taken.get(index, ()))) for index, layer in enumerate(weighted)]
 

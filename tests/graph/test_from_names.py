@@ -205,6 +205,7 @@ def test_pieces_of_a_convolutional_network_are_not_taken_for_networks() -> None:
 
 
 REFUSED = {
+    "ambiguous-norm": {"0.weight": (8, 3, 3, 3), "1.weight": (8,), "1.bias": (8,), "3.weight": (4, 8, 3, 3)},
     "recurrent": {"lstm.weight_ih_l0": (8, 3), "lstm.weight_hh_l0": (8, 2), "fc.weight": (2, 2)},
     "transformer": {"layers.0.self_attn.in_proj_weight": (12, 4), "fc.weight": (2, 4)},
     "graph-network": {"conv1.weight": (9, 16), "conv1.bias": (16,), "conv2.weight": (16, 2)},
