@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nfn_cli.checkpoint import Checkpoint, load
 from nfn_cli.errors import NfnError
-from nfn_cli.graph import NameOptions, Network, networks_from_names
+from nfn_cli.graph import NameOptions, Network, find_networks
 from nfn_cli.printable import printable
 from nfn_cli.symmetry import GroupElement, Report
 from nfn_cli.symmetry import act as _act
@@ -40,7 +40,7 @@ def open_model(source: str | Path | Checkpoint | Model, options: NameOptions = N
         return source
     checkpoint = source if isinstance(source, Checkpoint) else load(source)
     try:
-        return Model(checkpoint, networks_from_names(checkpoint, options))
+        return Model(checkpoint, find_networks(checkpoint, options))
     except NfnError as error:
         raise error.located(printable(checkpoint.path)) from None
 

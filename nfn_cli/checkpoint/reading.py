@@ -33,6 +33,7 @@ _READERS: dict[str, Callable[[Path], Checkpoint]] = {
     "npy": _reader("numpy_file", "read_npy"),
     "torch-zip": _reader("torch_file", "read_torch", "torch-zip"),
     "torch-legacy": _reader("torch_file", "read_torch", "torch-legacy"),
+    "onnx": _reader("onnx_file", "read_onnx"),
     "sb3-zip": _reader("sb3_zip", "read_sb3"),
 }
 

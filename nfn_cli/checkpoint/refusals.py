@@ -28,7 +28,6 @@ _REASONS: dict[str, tuple[str, str, str]] = {
     "zlib": ("compressed", "the file is compressed (zlib, as joblib does)", "save the weights alone, uncompressed"),
     "other-zip": ("zip-without-weights", "the zip archive holds no weights", "name a checkpoint file"),
     "torchscript": ("torchscript", "this is a TorchScript program, which would have to be run", STATE_DICT),
-    "onnx": ("onnx-not-supported-yet", "ONNX files are not read yet", "export the weights to .npz or .safetensors"),
     "unknown": ("not-a-checkpoint", "not a checkpoint of any known format, or damaged", _ARRAYS),
 }
 

@@ -39,6 +39,12 @@ def _torch(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
     return write_torch(checkpoint, out, force)
 
 
+def _onnx(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
+    from nfn_cli.checkpoint.onnx_file import write_onnx
+
+    return write_onnx(checkpoint, out, force)
+
+
 def _sb3(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
     from nfn_cli.checkpoint.sb3_zip import write_sb3
 
@@ -52,6 +58,7 @@ _WRITERS: dict[str, Writer] = {
     "npy": write_npy,
     "torch-zip": _torch,
     "torch-legacy": _torch,
+    "onnx": _onnx,
     "sb3-zip": _sb3,
     "zoo-row": write_zoo_row,
 }

@@ -1,6 +1,22 @@
 """graph: the op vocabulary, builders, the slow reference evaluator. Knows checkpoints; no symmetry."""
 
+from __future__ import annotations
+
+from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.graph.from_names import NameOptions, networks_from_names
 from nfn_cli.graph.model import Graph, GraphInput, Network, Op
 
-__all__ = ["Graph", "GraphInput", "NameOptions", "Network", "Op", "networks_from_names"]
+__all__ = ["Graph", "GraphInput", "NameOptions", "Network", "Op", "find_networks", "networks_from_names"]
+
+
+def find_networks(checkpoint: Checkpoint, options: NameOptions | None = None) -> tuple[Network, ...]:
+    """The networks of a checkpoint: from the graph where the file has one, else from tensor names.
+
+    Raises:
+        Refused: as the front ends do.
+    """
+    if checkpoint.container == "onnx":
+        from nfn_cli.graph.from_onnx import network_from_onnx
+
+        return network_from_onnx(checkpoint)
+    return networks_from_names(checkpoint, options or NameOptions())

@@ -26,7 +26,7 @@ class Op:
     | max_pool, average_pool | (N, C, S) -> (N, C, S') | | kernel, stride, padding |
     | pool | (N, C, S) -> (N, C, *size) | | size: target spatial shape; statistic: "max", "average" or "unknown" (front ends that see only names know that the spatial shape changes, not how) |
     | spatial_mean | (N, C, S) -> (N, C) | | |
-    | flatten | (N, C, S) -> (N, C·|S|) | | order: "channel_outer" (torch) or "channel_inner" (channels last) |
+    | flatten | (N, C, S) -> (N, C·|S|) | | order: "channel_outer" (torch) or "channel_inner" (channels last); positions: |S| where known |
     | add | two or more of one shape -> same | | |
     | concat | (…, n_i, …)… -> (…, Σ n_i, …) | | axis |
     | opaque | any -> any with `shape` | any | shape, reason |

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Network
 from nfn_cli.graph.reference import evaluate, random_inputs
 
@@ -17,7 +18,11 @@ def outputs(
     network: Network, tensors: Tensors, seed: int, batch: int = 4
 ) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
     """The network's float64 outputs on seeded standard normal inputs."""
-    return list(evaluate(network.graph, tensors, random_inputs(network.graph, seed, batch)))
+    try:
+        return list(evaluate(network.graph, tensors, random_inputs(network.graph, seed, batch)))
+    except (ValueError, IndexError):
+        # shapes that only this run brings to light (a fixed input size, a reshape that was misread)
+        raise Refused("the network could not be run on random inputs", code="not-evaluable") from None
 
 
 def relative_change(

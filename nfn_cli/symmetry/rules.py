@@ -204,12 +204,14 @@ def _flatten(op: Op, inputs: list[Value], system: System) -> Value:
     channel, spatial = value[1], value[2:]
     if not isinstance(channel, Axis):
         return (value[0], None)
-    if not all(isinstance(size, int) for size in spatial):
+    positions = op.attributes.get("positions")
+    if all(isinstance(size, int) for size in spatial):
+        positions = prod(int(size) for size in spatial if isinstance(size, int))
+    if positions is None or any(isinstance(axis, Axis) for axis in spatial):
         system.pin(channel)
         for axis in spatial:
             system.pin(axis)
         return (value[0], None)
-    positions = prod(int(size) for size in spatial if isinstance(size, int))
     units = np.arange(len(channel))
     if op.attributes.get("order", "channel_outer") == "channel_inner":
         index, label = np.tile(units, positions), np.repeat(np.arange(positions), len(units))
