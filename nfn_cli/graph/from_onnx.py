@@ -38,6 +38,7 @@ _POINTWISE: Mapping[str, str] = {
     "Mish": "mish",
 }
 _PASSING = ("Identity", "Dropout", "Cast")
+_FLATTENING = ("Flatten", "Reshape", "Squeeze")
 # inputs that carry data; the others are shapes, bounds and parameters
 _DATA_INPUTS: Mapping[str, int] = {
     "Add": 2,
@@ -85,12 +86,15 @@ class _Build:
                 continue
             seen.add(name)
             node = self.maker.get(name)
-            if node is None or self._known(node) or any(entry in self.checkpoint.tensors for entry in node.inputs):
+            if node is None or self._stays(node) or any(entry in self.checkpoint.tensors for entry in node.inputs):
                 if node is not None or name in self.source.inputs:
                     found.append(name)
             else:
                 stack.extend(entry for entry in reversed(node.inputs) if entry)
         return found
+
+    def _stays(self, node: Node) -> bool:
+        return self._known(node) and node.kind not in _PASSING
 
     def _known(self, node: Node) -> bool:
         return node.kind in _RULES or node.kind in _POINTWISE or node.kind in _PASSING
@@ -124,7 +128,18 @@ class _Build:
         self.inputs[name] = GraphInput(name, (None, *shape[1:]))
         return name
 
+    def channels_last(self, node: Node) -> str | None:
+        """What a flattening node reads, seen through the transposition that first moves channels behind the positions."""
+        before = self.maker.get(node.inputs[0]) if node.kind in _FLATTENING and node.inputs else None
+        if before is None or before.kind != "Transpose" or before.inputs[0] not in self.maker:
+            return None
+        order = tuple(before.attributes.get("perm", ()))
+        return before.inputs[0] if len(order) > 2 and order == (0, *range(2, len(order)), 1) else None
+
     def _data(self, node: Node) -> list[str]:
+        moved = self.channels_last(node)
+        if moved is not None:
+            return [moved]
         count = _DATA_INPUTS.get(node.kind, 1 if self._known(node) else 99)
         return [
             e for e in node.inputs[:count] if e and e not in self.checkpoint.tensors and e not in self.source.constants
@@ -139,6 +154,11 @@ class _Build:
             made = self._pointwise(node, inputs)
         elif node.kind in _RULES:
             made = _RULES[node.kind](self, node, inputs)
+        if made is None and self._before_all_weights(node, inputs):
+            # whatever is done to an input is just another input
+            name, shape = node.outputs[0], self.source.shapes[node.outputs[0]]
+            self.inputs[name] = GraphInput(name, (None, *shape[1:]))
+            return name
         if made is None:
             made = self._opaque(node, inputs)
         if made.output:
@@ -146,6 +166,12 @@ class _Build:
         made = replace(made, output=f"v{len(self.ops)}:{node.outputs[0]}")
         self.ops.append(made)
         return made.output
+
+    def _before_all_weights(self, node: Node, inputs: list[str]) -> bool:
+        parameters = [entry for entry in node.inputs if entry in self.checkpoint.tensors]
+        numbers = [entry for entry in parameters if self.checkpoint.tensors[entry].dtype.kind == "f"]
+        shape = self.source.shapes.get(node.outputs[0])
+        return not numbers and shape is not None and len(shape) > 1 and all(entry in self.inputs for entry in inputs)
 
     def _opaque(self, node: Node, inputs: list[str]) -> Op:
         parameters = {f"input{i}": e for i, e in enumerate(node.inputs) if e in self.checkpoint.tensors}
@@ -261,21 +287,26 @@ def _global_average(build: _Build, node: Node, inputs: list[str]) -> Op | None:
 def _flatten(build: _Build, node: Node, inputs: list[str]) -> Op | None:
     """Flatten, and Reshape or Squeeze where the shapes show that it keeps the batch and joins all the rest."""
     before, after = build.source.shapes.get(node.inputs[0]), build.source.shapes.get(node.outputs[0])
-    spatial = None if before is None or len(before) < 2 or None in before[2:] else before[2:]
-    positions = {} if spatial is None else {"positions": int(np.prod([size or 1 for size in spatial]))}
-    if node.kind == "Flatten":
-        return Op("flatten", tuple(inputs), "", {}, positions) if node.attributes.get("axis", 1) == 1 else None
     wanted = build.constant(node.inputs[1]) if node.kind == "Reshape" and len(node.inputs) > 1 else None
-    rank_two = (after is not None and len(after) == 2) or (wanted is not None and np.size(wanted) == 2)
-    if before is None or not rank_two or (node.kind == "Squeeze" and len(before) < 3):
+    if node.kind == "Flatten":
+        joins = node.attributes.get("axis", 1) == 1
+    elif before is None or None in before[1:] or (node.kind == "Squeeze" and len(before) < 3):
+        joins = False
+    else:
+        size = int(np.prod([entry or 0 for entry in before[1:]]))
+        target = after[1] if after is not None and len(after) == 2 else None
+        if target is None and wanted is not None and np.size(wanted) == 2:
+            first, last = (int(entry) for entry in np.ravel(wanted))
+            target = size if last == -1 and first in (0, 1) else last
+        joins = target == size
+    if not joins:
         return None
-    sizes = before[1:]
-    known = None if None in sizes else int(np.prod([size or 0 for size in sizes]))
-    target = after[1] if after is not None and len(after) == 2 else None
-    if target is None and wanted is not None:
-        last = int(np.ravel(wanted)[1])
-        target = known if last == -1 and int(np.ravel(wanted)[0]) in (0, 1) else last
-    return Op("flatten", tuple(inputs), "", {}, positions) if known is not None and target == known else None
+    last_channel = build.channels_last(node) is not None
+    spatial = None if before is None else before[1:-1] if last_channel else before[2:]
+    attributes: dict[str, Any] = {"order": "channel_inner" if last_channel else "channel_outer"}
+    if spatial is not None and None not in spatial:
+        attributes["positions"] = int(np.prod([entry or 1 for entry in spatial]))
+    return Op("flatten", tuple(inputs), "", {}, attributes)
 
 
 def _add(build: _Build, node: Node, inputs: list[str]) -> Op | None:

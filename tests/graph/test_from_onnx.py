@@ -121,6 +121,33 @@ def test_what_is_not_understood_is_frozen_and_listed(tmp_path: Path) -> None:
     assert any("CumSum" in entry for entry in report["opaque"])
 
 
+def test_what_happens_to_an_input_before_the_first_weight_is_another_input(tmp_path: Path) -> None:
+    m = Maker(["n", 2, 3])
+    m.weights.append(numpy_helper.from_array(np.array([-1, 6]), "shape"))
+    x = m.node("Reshape", m.node("Neg", "x"), "shape")
+    x = m.node("Relu", m.node("Gemm", x, m.weight(6, 4)))
+    path = m.save(tmp_path / "m.onnx", m.node("Gemm", x, m.weight(4, 2)))
+    report = nfn_cli.symmetry_report(path).as_json()
+    assert report["networks"][0]["group"] == "R>0^4 ⋊ S_4"
+    assert report["check"]["passed"]
+
+
+def test_channels_behind_positions_are_flattened_in_their_order(tmp_path: Path) -> None:
+    m = Maker(["n", 4, 4, 2])
+    x = m.node("Transpose", "x", perm=[0, 3, 1, 2])
+    x = m.node("Relu", m.node("Conv", x, m.weight(5, 2, 3, 3), pads=[1, 1, 1, 1]))
+    m.weights.append(numpy_helper.from_array(np.array([-1, 80]), "shape"))
+    x = m.node("Reshape", m.node("Transpose", x, perm=[0, 2, 3, 1]), "shape")
+    path = m.save(tmp_path / "m.onnx", m.node("Identity", m.node("Softmax", m.node("MatMul", x, m.weight(80, 3)))))
+    report = nfn_cli.symmetry_report(path).as_json()
+    assert report["networks"][0]["group"] == "R>0^5 ⋊ S_5"
+    assert report["check"]["passed"]
+    nfn_cli.save(nfn_cli.canonicalize(path).checkpoint, tmp_path / "o.onnx")
+    data = np.random.default_rng(0).standard_normal((2, 4, 4, 2)).astype(np.float32)
+    old, new = (ReferenceEvaluator(str(tmp_path / name)).run(None, {"x": data})[0] for name in ("m.onnx", "o.onnx"))
+    assert np.allclose(old, new, atol=1e-5)
+
+
 def test_missing_external_data_is_said(tmp_path: Path) -> None:
     path = mlp(tmp_path / "m.onnx")
     model = onnx.load(str(path))
