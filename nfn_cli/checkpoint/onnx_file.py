@@ -116,12 +116,33 @@ def write_onnx(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...
     return ()
 
 
+def _in_order(nodes: Any) -> list[Any]:
+    """Nodes after those they read (files in the wild are not always sorted, and shape inference needs it)."""
+    maker = {output: index for index, node in enumerate(nodes) for output in node.output if output}
+    waiting = [len({maker[entry] for entry in node.input if entry in maker}) for node in nodes]
+    readers: dict[int, list[int]] = {}
+    for index, node in enumerate(nodes):
+        for source in {maker[entry] for entry in node.input if entry in maker}:
+            readers.setdefault(source, []).append(index)
+    ready = [index for index, count in enumerate(waiting) if count == 0]
+    for index in ready:  # grows while it is walked
+        for reader in readers.get(index, ()):
+            waiting[reader] -= 1
+            if waiting[reader] == 0:
+                ready.append(reader)
+    return [nodes[index] for index in ready]
+
+
 def _plain(model: Any, initializers: set[str]) -> OnnxGraph:
     from onnx import helper, numpy_helper, shape_inference
 
     graph = model.graph
     try:
-        inferred = shape_inference.infer_shapes(model).graph
+        ordered = type(model)()
+        ordered.CopyFrom(model)
+        del ordered.graph.node[:]
+        ordered.graph.node.extend(_in_order(graph.node))
+        inferred = shape_inference.infer_shapes(ordered).graph
     except Exception:  # inference is a help, not a need
         inferred = graph
     shapes: dict[str, tuple[int | None, ...]] = {}

@@ -219,7 +219,6 @@ class _Families:
     counts: IntArray
     starts: tuple[int, ...]
     classes: IntArray
-    flat: Mapping[tuple[int, int], int] | None
     sorted_pairs: IntArray
     flat_of_pair: IntArray
     nodes: int
@@ -262,9 +261,7 @@ def _families(
     _, classes = np.unique(classes, return_inverse=True)
     flat_of_pair = np.empty(len(pairs), np.int64)
     flat_of_pair[by_appearance] = flat
-    return _Families(
-        counts, tuple(int(s) for s in starts[:-1]), classes.astype(np.int64), None, pairs, flat_of_pair, nodes
-    )
+    return _Families(counts, tuple(int(s) for s in starts[:-1]), classes.astype(np.int64), pairs, flat_of_pair, nodes)
 
 
 def _actions(
