@@ -61,20 +61,24 @@ def read_torch(path: Path, container: str) -> Checkpoint:
 
 def load_tree(source: Path | BinaryIO) -> Any:
     """torch.load, weights only, on the CPU; zip files on disk stay memory-mapped."""
+    import warnings
+
     import torch
 
     try:
-        return torch.load(
-            source, map_location="cpu", weights_only=True, **({"mmap": True} if isinstance(source, Path) else {})
-        )
+        # what torch remarks about pickle protocols is no news to the user
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(
+                source, map_location="cpu", weights_only=True, **({"mmap": True} if isinstance(source, Path) else {})
+            )
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n")[0]
         raise Refused(
             f"the pickle holds more than weights ({printable(reason, 100)})", fix=STATE_DICT, code="unsafe-pickle"
         ) from None
-    except (
-        Exception
-    ) as error:  # a damaged pickle can make torch raise anything, struct.error and AssertionError included
+    except Exception as error:
+        # a damaged pickle can make torch raise anything, struct.error and AssertionError included
         reason = str(error).split("\n")[0]
         raise Refused(
             f"torch cannot read it, the file is damaged or cut short ({printable(reason, 100)})",
