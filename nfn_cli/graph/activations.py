@@ -94,6 +94,11 @@ ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
             Activation("relu6", lambda z, _: np.clip(z, 0.0, 6.0)),
             Activation("hardswish", lambda z, _: z * np.clip(z / 6.0 + 0.5, 0.0, 1.0)),
             Activation("hardsigmoid", lambda z, _: np.clip(z / 6.0 + 0.5, 0.0, 1.0)),
+            Activation("exp", lambda z, _: np.exp(z)),
+            Activation("log", lambda z, _: np.log(z)),
+            Activation("sqrt", lambda z, _: np.sqrt(z)),
+            Activation("rsqrt", lambda z, _: 1.0 / np.sqrt(z)),
+            Activation("reciprocal", lambda z, _: 1.0 / z, degree=-1, parity="odd"),
             Activation("logsigmoid", lambda z, _: -_softplus(-z)),
         )
     }

@@ -19,17 +19,35 @@ class Op:
     | kind | inputs -> output | parameters (role: tensor name) | attributes |
     | --- | --- | --- | --- |
     | linear | (N, …, I) -> (N, …, O) | weight, bias? | out_axis, in_axis: axes of the weight |
-    | conv | (N, I, S) -> (N, O, S') | weight, bias? | out_axis, in_axis; the other axes are the kernel's in order; groups, stride, padding, dilation (ints or tuples) |
+    | conv | (N, I, S) -> (N, O, S') | weight, bias?; a computed weight is the second input | out_axis, in_axis; the other axes are the kernel's in order; groups, stride, padding, dilation (ints or tuples) |
     | batch_norm | (N, C, S) -> same | weight?, bias?, running_mean, running_var | eps |
     | layer_norm | (N, …, C) -> same | weight?, bias? | eps, axes: normalized axes |
     | pointwise | any -> same | weight? (prelu slopes) | function: a name of `activations.ACTIVATIONS`; omega for sin; slope for leaky_relu |
-    | max_pool, average_pool | (N, C, S) -> (N, C, S') | | kernel, stride, padding |
+    | max_pool, average_pool | (N, C, S) -> (N, C, S') | | kernel, stride, padding, dilation, ceil, count_padding |
     | pool | (N, C, S) -> (N, C, *size) | | size: target spatial shape; statistic: "max", "average" or "unknown" (front ends that see only names know that the spatial shape changes, not how) |
     | spatial_mean | (N, C, S) -> (N, C) | | |
     | flatten | (N, C, S) -> (N, C·|S|) | | order: "channel_outer" (torch) or "channel_inner" (channels last); positions: |S| where known |
-    | add | two or more of one shape -> same | | |
+    | add, mul | two or more, broadcast -> their common shape | | |
+    | scale | any -> same | weight: one factor for each slot of an axis | axis |
+    | scalar | any -> same | | multiply, add: y = multiply·x + add |
+    | normalize | any -> same, mean 0 and variance 1 over `axes` | | axes, eps; groups: axis 1 is cut into so many first |
+    | rms_normalize | any -> same, mean square 1 over `axes` | | axes, eps |
+    | parameter | -> the tensor itself | value | trained: False for buffers |
+    | constant | -> numbers that no file holds | | value: nested lists |
+    | reshape | any -> shape | | shape |
+    | permute | any -> axes in another order | | order |
+    | expand | size-1 axes repeated -> shape | | shape |
+    | slice | any -> part of one axis | | axis, start, stop, step |
+    | pad | any -> larger | | before, after (per axis), value |
+    | reduce | any -> axes of size 1 | | axes, statistic: mean, sum, max, min, norm or variance |
+    | resize | (N, C, S) -> (N, C, *size) | | size, mode: nearest or linear, align_corners |
+    | softmax | any -> same | | axis |
+    | matmul | (…, I, K), (…, K, J) -> (…, I, J) | | |
+    | clip | any -> same | | low, high |
     | concat | (…, n_i, …)… -> (…, Σ n_i, …) | | axis |
     | opaque | any -> any with `shape` | any | shape, reason |
+
+    An op that has no symmetry rule carries `shape`, the shape of its output, so that what follows can be typed.
     """  # noqa: E501
 
     kind: str

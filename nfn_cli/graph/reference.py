@@ -6,8 +6,7 @@ stand-in in the graph; a symmetry that holds for every such choice holds for the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -15,45 +14,16 @@ import numpy as np
 
 from nfn_cli.errors import Refused
 from nfn_cli.graph.activations import ACTIVATIONS
+from nfn_cli.graph import reference_tensors as _more  # noqa: F401 — fills the table
 from nfn_cli.graph.model import Graph, Op
-
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-Parameters = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Parameters with their shapes, read in float64 and in slices, so that memory stays far below the file's size."""
-
-    tensors: Parameters
-    shapes: Mapping[str, tuple[int, ...]]
-
-    def __getitem__(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
-        return self.tensors[name]
-
-    def rows(self, name: str, start: int, stop: int) -> FloatArray:
-        """Rows start … stop; a mapping that computes its tensors may offer `rows` to compute no more than those."""
-        some = getattr(self.tensors, "rows", None)
-        rows = some(name, start, stop) if some is not None else self.tensors[name][start:stop]
-        return np.asarray(rows).astype(np.float64)
-
-
-Evaluator = Callable[[Op, Sequence[FloatArray], Reader], FloatArray]
-
-# Entries of a weight that are raised to float64 at a time: they stay in cache.
-_SLICE_ENTRIES = 1 << 18
-
-_EVALUATORS: dict[str, Evaluator] = {}
-
-
-def _evaluates(*kinds: str) -> Callable[[Evaluator], Evaluator]:
-    def register(function: Evaluator) -> Evaluator:
-        for kind in kinds:
-            _EVALUATORS[kind] = function
-        return function
-
-    return register
-
+from nfn_cli.graph.reference_registry import (
+    EVALUATORS,
+    SLICE_ENTRIES,
+    FloatArray,
+    Parameters,
+    Reader,
+    evaluates,
+)
 
 def evaluate(graph: Graph, parameters: Parameters, inputs: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
     """Run the network.
@@ -76,7 +46,7 @@ def evaluate(graph: Graph, parameters: Parameters, inputs: Mapping[str, FloatArr
             uses[name] = uses.get(name, 0) + 1
     values: dict[str, FloatArray] = {entry.name: np.asarray(inputs[entry.name], np.float64) for entry in graph.inputs}
     for op in graph.ops:
-        run = _EVALUATORS.get(op.kind)
+        run = EVALUATORS.get(op.kind)
         if run is None:
             raise Refused(f"op {op.kind!r} cannot be evaluated", where=op.output, code="not-evaluable")
         values[op.output] = run(op, [values[name] for name in op.inputs], reader)
@@ -92,7 +62,7 @@ def random_inputs(graph: Graph, seed: int, batch: int = 8, spatial: int = 6) -> 
     generator = np.random.default_rng(seed)
     return {
         entry.name: generator.standard_normal(
-            [batch if axis == 0 else (spatial if size is None else size) for axis, size in enumerate(entry.shape)]
+            [(batch if axis == 0 else spatial) if size is None else size for axis, size in enumerate(entry.shape)]
         )
         for entry in graph.inputs
     }
@@ -111,13 +81,13 @@ def _tuple(value: Any, count: int) -> tuple[int, ...]:
     return (int(value),) * count if isinstance(value, int) else tuple(int(entry) for entry in value)
 
 
-@_evaluates("linear")
+@evaluates("linear")
 def _linear(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     name, by_output = op.parameters["weight"], op.attributes["out_axis"] == 0
     rows, columns = parameters.shapes[name]
     out = np.zeros((*x.shape[:-1], rows if by_output else columns))
-    step = max(1, _SLICE_ENTRIES // max(1, columns))
+    step = max(1, SLICE_ENTRIES // max(1, columns))
     for start in range(0, rows, step):
         part = parameters.rows(name, start, start + step)
         if by_output:
@@ -129,10 +99,10 @@ def _linear(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatAr
     return out
 
 
-@_evaluates("conv")
+@evaluates("conv")
 def _conv(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
-    (x,) = inputs
-    weight = np.asarray(parameters[op.parameters["weight"]])
+    x = inputs[0]
+    weight = inputs[1] if len(inputs) > 1 else np.asarray(parameters[op.parameters["weight"]])
     weight = np.moveaxis(weight, (op.attributes["out_axis"], op.attributes["in_axis"]), (0, 1))
     spatial = x.ndim - 2
     groups = int(op.attributes.get("groups", 1))
@@ -195,7 +165,7 @@ def _transposed_conv(
     return out[(slice(None), slice(None), *crop)]
 
 
-@_evaluates("batch_norm")
+@evaluates("batch_norm")
 def _batch_norm(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
 
@@ -210,7 +180,7 @@ def _batch_norm(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> Flo
     return out
 
 
-@_evaluates("layer_norm")
+@evaluates("layer_norm")
 def _layer_norm(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     axes = tuple(op.attributes.get("axes", (-1,)))
@@ -223,7 +193,7 @@ def _layer_norm(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> Flo
     return out
 
 
-@_evaluates("pointwise")
+@evaluates("pointwise")
 def _pointwise(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     activation = ACTIVATIONS[op.attributes["function"]]
@@ -234,26 +204,49 @@ def _pointwise(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> Floa
     return np.asarray(activation.formula(x, parameter))
 
 
-@_evaluates("max_pool", "average_pool")
+@evaluates("max_pool", "average_pool")
 def _pool(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
-    spatial = x.ndim - 2
-    kernel = _tuple(op.attributes["kernel"], spatial)
-    stride = _tuple(op.attributes.get("stride", kernel), spatial)
-    padding = _tuple(op.attributes.get("padding", 0), spatial)
-    largest = op.kind == "max_pool"
-    fill = -np.inf if largest else 0.0
-    x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)], constant_values=fill)
-    size = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
-    out = np.full((*x.shape[:2], *size), fill)
-    for position in product(*(range(k) for k in kernel)):
-        window = tuple(slice(k, k + (n - 1) * s + 1, s) for k, n, s in zip(position, size, stride, strict=True))
-        patch = x[(slice(None), slice(None), *window)]
-        out = np.maximum(out, patch) if largest else out + patch
-    return out if largest else out / np.prod(kernel)
+    spatial, largest, at = x.ndim - 2, op.kind == "max_pool", op.attributes
+    kernel = _tuple(at["kernel"], spatial)
+    stride = _tuple(at.get("stride", kernel), spatial)
+    padding = _tuple(at.get("padding", 0), spatial)
+    dilation = _tuple(at.get("dilation", 1), spatial)
+    size, extra = [], []
+    for n, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True):
+        room = n + 2 * p - d * (k - 1) - 1
+        count = (-(-room // s) if at.get("ceil") else room // s) + 1
+        if at.get("ceil") and (count - 1) * s >= n + p:
+            count -= 1  # the last window must start inside the input or its left padding
+        size.append(count)
+        extra.append(max(0, (count - 1) * s + d * (k - 1) + 1 - n - 2 * p))
+
+    def windows(values: FloatArray) -> list[FloatArray]:
+        return [
+            values[
+                (
+                    slice(None),
+                    slice(None),
+                    *(
+                        slice(k * d, k * d + (n - 1) * s + 1, s)
+                        for k, d, n, s in zip(position, dilation, size, stride, strict=True)
+                    ),
+                )
+            ]
+            for position in product(*(range(k) for k in kernel))
+        ]
+
+    width = [(0, 0), (0, 0), *((p, p + e) for p, e in zip(padding, extra, strict=True))]
+    if largest:
+        return np.asarray(np.maximum.reduce(windows(np.pad(x, width, constant_values=-np.inf))))
+    inner = [(0, 0), (0, 0), *((p, p) for p in padding)]
+    counted = np.ones((1, 1, *x.shape[2:]))
+    counted = np.pad(counted, inner, constant_values=1.0 if at.get("count_padding", True) else 0.0)
+    counted = np.pad(counted, [(0, 0), (0, 0), *((0, e) for e in extra)])
+    return np.asarray(sum(windows(np.pad(x, width))) / sum(windows(counted)))
 
 
-@_evaluates("pool")
+@evaluates("pool")
 def _pool_to_size(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     """Adaptive pooling, PyTorch's bins. "unknown" is run as max pooling, the choice that allows the least symmetry."""
     (x,) = inputs
@@ -265,13 +258,13 @@ def _pool_to_size(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> F
     return x
 
 
-@_evaluates("spatial_mean")
+@evaluates("spatial_mean")
 def _spatial_mean(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     return np.asarray(x.mean(axis=tuple(range(2, x.ndim))))
 
 
-@_evaluates("flatten")
+@evaluates("flatten")
 def _flatten(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
     if op.attributes.get("order", "channel_outer") == "channel_inner":
@@ -279,7 +272,7 @@ def _flatten(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatA
     return x.reshape(x.shape[0], -1)
 
 
-@_evaluates("add")
+@evaluates("add")
 def _add(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     total = inputs[0]
     for value in inputs[1:]:
@@ -287,12 +280,12 @@ def _add(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray
     return total
 
 
-@_evaluates("concat")
+@evaluates("concat")
 def _concat(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     return np.concatenate(inputs, axis=op.attributes["axis"])
 
 
-@_evaluates("opaque")
+@evaluates("opaque")
 def _opaque(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     """Some function of the inputs: what stays the same for an unknown function must stay the same for this one."""
     shape = op.attributes.get("shape")
