@@ -57,15 +57,31 @@ def couplings(symmetry: Symmetry, tensors: Tensors, largest: bool = False) -> li
             continue
         if len(scaled) > 2:
             raise NotImplementedError(f"{name} has more than two scaled axes")
-        array = tensors[name]
+        array = _unfolded(tensors[name], actions, largest)
         groups = [_grouped([a for a in actions if a.dim == dim and a.exponent], symmetry, fixed) for dim in scaled]
         matrix = _reduced(array, scaled, [group for group, _ in groups], largest)
         sides = [side for _, side in groups]
         if len(sides) == 1:
             sides.append(Side(np.full((1, 1), fixed, np.int64), np.zeros((1, 1))))
             matrix = matrix[:, None]
-        found.append(Coupling(name, matrix, sides[0], sides[1], array.ndim))
+        found.append(Coupling(name, matrix, sides[0], sides[1], tensors[name].ndim))
     return found
+
+
+def _unfolded(
+    array: np.ndarray[Any, np.dtype[Any]], actions: tuple[Action, ...], largest: bool
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """A grouped convolution's weight as a block-diagonal matrix of the kernels' norms (or largest entries)."""
+    groups = max(action.groups for action in actions)
+    if groups == 1:
+        return array
+    sizes = _energy(array.reshape(*array.shape[:2], -1), largest)
+    sizes = sizes if largest else np.sqrt(sizes)
+    rows, width = sizes.shape
+    out = np.zeros((rows, groups * width))
+    columns = (np.arange(rows) // (rows // groups))[:, None] * width + np.arange(width)
+    np.put_along_axis(out, columns, sizes, axis=1)
+    return out
 
 
 def number_of_classes(symmetry: Symmetry) -> int:

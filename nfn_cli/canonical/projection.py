@@ -49,6 +49,9 @@ def projected(
     array: Array, actions: tuple[Action, ...], dim: int, keys: FloatArray, element: FlatElement, salt: int = 0
 ) -> FloatArray:
     """(length of axis `dim`,) the tensor, after the element's scales and signs, contracted over all other axes."""
+    grouped = next((action for action in actions if action.groups > 1), None)
+    if grouped is not None:
+        return _grouped_projection(array, actions, grouped, dim, keys, element, salt)
     if array.size == array.shape[dim]:
         return np.asarray(transformed(array.astype(np.float64), actions, element), np.float64).reshape(-1)
     sides: Mapping[int, FloatArray] = {
@@ -63,6 +66,29 @@ def projected(
             if factor is not None:
                 result = result * factor
     return result
+
+
+def _grouped_projection(
+    array: Array, actions: tuple[Action, ...], grouped: Action, dim: int, keys: FloatArray, element: FlatElement, salt: int
+) -> FloatArray:
+    """Axis 0 and the columns of each group of rows are contracted with each other; the kernel with fixed numbers."""
+    kernel = np.ones(1)
+    for axis in range(2, array.ndim):
+        kernel = np.multiply.outer(kernel, side_vector([], keys, element, array.shape[axis], axis, salt)).reshape(-1)
+    matrix = array.reshape(*array.shape[:2], -1).astype(np.float64) @ kernel
+    matrix = matrix.reshape(grouped.groups, -1, array.shape[1])  # (groups, rows, columns)
+    rows = side_vector([a for a in actions if a.dim == 0], keys, element, array.shape[0], 0, salt)
+    columns = side_vector([grouped], keys, element, len(grouped.unit), 1, salt)
+    if dim == 0:
+        result = np.einsum("grc,gc->gr", matrix, columns.reshape(grouped.groups, -1)).reshape(-1)
+    else:
+        result = np.einsum("grc,gr->gc", matrix, rows.reshape(grouped.groups, -1)).reshape(-1)
+    for action in actions:
+        if action.dim == dim:
+            factor = multiplier(action, element)
+            if factor is not None:
+                result = result * factor
+    return np.asarray(result)
 
 
 def _contracted(array: Array, dim: int, sides: Mapping[int, FloatArray]) -> FloatArray:

@@ -15,7 +15,8 @@ from nfn_cli.canonical.coupling import Tensors
 from nfn_cli.canonical.projection import fixed_numbers, projected
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FlatElement, FloatArray
-from nfn_cli.symmetry.solve import Action, Symmetry, UnitSet
+from nfn_cli.symmetry.solve import Action, Symmetry
+from nfn_cli.symmetry.unit_set import UnitSet
 
 _ROUNDS = 3
 
@@ -87,11 +88,42 @@ class Refinement:
             levels.append(fresh)
             groups = self._clusters(levels)
         permutation = np.arange(self.symmetry.units, dtype=np.int64)
+        blocks = self._block_orders(levels)
         for unit_set in self.symmetry.unit_sets:
-            if unit_set.permutable:
-                span = slice(unit_set.start, unit_set.start + unit_set.size)
+            span = slice(unit_set.start, unit_set.start + unit_set.size)
+            if unit_set.permutable and unit_set.block_size:
+                rows = groups[span].reshape(-1, unit_set.block_size)[blocks[unit_set.block_family]]
+                within = np.argsort(rows, axis=1, kind="stable")
+                moved = blocks[unit_set.block_family][:, None] * unit_set.block_size + within
+                permutation[span] = moved.reshape(-1) + unit_set.start
+            elif unit_set.permutable:
                 permutation[span] = np.argsort(groups[span], kind="stable") + unit_set.start
         return permutation
+
+    def _block_orders(self, levels: list[FloatArray]) -> dict[int, IntArray]:
+        """Order of the blocks of each family: by symmetric functions of the keys of the units in them."""
+        sums: dict[int, list[FloatArray]] = {}
+        for number, unit_set in enumerate(self.symmetry.unit_sets):
+            if not unit_set.block_size:
+                continue
+            span = slice(unit_set.start, unit_set.start + unit_set.size)
+            weight = fixed_numbers(np.array([number], np.uint64))[0]
+            of_set = []
+            for level in levels:
+                keys = level[span].reshape(-1, unit_set.block_size)
+                of_set.append(weight * (keys + 0.37 * keys**2).mean(axis=1))
+            known = sums.get(unit_set.block_family)
+            both = of_set if known is None else [a + b for a, b in zip(known, of_set, strict=True)]
+            sums[unit_set.block_family] = both
+        out = {}
+        for family, values in sums.items():
+            rank = np.zeros(len(values[0]), np.int64)
+            for value in values:
+                order = np.lexsort((value, rank))
+                step = (np.diff(value[order]) > self.tolerance) | (np.diff(rank[order]) > 0)
+                rank[order] = np.concatenate([[0], np.cumsum(step)])
+            out[family] = np.argsort(rank, kind="stable")
+        return out
 
     def _clusters(self, levels: list[FloatArray]) -> IntArray:
         """Rank of each unit in its set; equal where no level separates."""
@@ -144,7 +176,7 @@ class Refinement:
                 if not has or (forward and action.exponent < 0):
                     continue
                 shared = sum(a.dim == action.dim and a.signed for a in self.symmetry.actions[name]) > 1
-                matrix = self.tensors[name].size > len(action.unit)
+                matrix = self.tensors[name].size > len(action.unit) or action.groups > 1
                 candidates.append((0 if shared else 1 if matrix else 2, len(candidates), name, action))
             for _, _, name, action in sorted(candidates, key=lambda c: c[:2]):
                 if self._others_known(name, action):

@@ -218,7 +218,7 @@ def _conv(c: _Capture, x: Any, weight: Any, bias: Any, stride: Any, padding: Any
             roles["bias"] = bias.tensor
         else:
             late = bias
-    out = c.op("conv", inputs, shape, roles, **attributes)
+    out = c.op("conv", inputs, shape, roles, **attributes, size=list(shape[2:]))
     return out if late is None else _add(c, out, c.reshape(late, [1, out.shape[1], *([1] * spatial)]))
 
 
@@ -294,7 +294,7 @@ def _max_pool(c: _Capture, out: Sequence[int], x: Any, kernel: Any, stride: Any 
     kernel = _ints(kernel, spatial)
     extra = {"dilation": _ints(dilation, spatial)} if any(d != 1 for d in _ints(dilation, spatial)) else {}
     return c.op("max_pool", (x,), out, kernel=kernel, stride=_ints(stride, spatial) if stride else kernel,
-                padding=_ints(padding, spatial), **extra, **({"ceil": True} if ceil else {}))
+                padding=_ints(padding, spatial), size=list(out[2:]), **extra, **({"ceil": True} if ceil else {}))
 
 
 def _average_pool(c: _Capture, out: Sequence[int], x: Any, kernel: Any, stride: Any = (), padding: Any = 0,
@@ -305,7 +305,7 @@ def _average_pool(c: _Capture, out: Sequence[int], x: Any, kernel: Any, stride: 
     kernel = _ints(kernel, spatial)
     extra: dict[str, Any] = ({"ceil": True} if ceil else {}) | ({} if count else {"count_padding": False})
     return c.op("average_pool", (x,), out, kernel=kernel, stride=_ints(stride, spatial) if stride else kernel,
-                padding=_ints(padding, spatial), **extra)
+                padding=_ints(padding, spatial), size=list(out[2:]), **extra)
 
 
 def _pad(c: _Capture, x: Any, amounts: Sequence[int], value: float | None = 0.0) -> Any:

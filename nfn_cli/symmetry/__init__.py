@@ -3,7 +3,8 @@
 from nfn_cli.symmetry.element import GroupElement, SetElement
 from nfn_cli.symmetry.element_file import act, random_element, read_element, write_element
 from nfn_cli.symmetry.report import Report, symmetry_report
-from nfn_cli.symmetry.solve import Symmetry, UnitSet, find_symmetry
+from nfn_cli.symmetry.solve import Symmetry, find_symmetry
+from nfn_cli.symmetry.unit_set import UnitSet
 
 __all__ = [
     "GroupElement",

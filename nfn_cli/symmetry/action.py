@@ -60,7 +60,7 @@ class TransformedTensors(Mapping[str, Array]):
     def _plan(self, name: str) -> Plan | None:
         if name not in self._plans:
             actions = self._symmetry.actions.get(self._aliases.get(name, name), ())
-            self._plans[name] = plan_of(actions, self._element)
+            self._plans[name] = plan_of(actions, self._element, self._tensors[name].shape)
         return self._plans[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -98,6 +98,44 @@ def source(action: Action, element: FlatElement) -> IntArray | None:
 
 
 @dataclass(frozen=True)
+class GroupedPlan:
+    """What happens along axis 1 of a grouped convolution's weight, where each group of rows has units of its own.
+
+    Attributes:
+        columns: (groups, length of axis 1) where each column comes from; None when none moves.
+        factors: (groups, length of axis 1); None when all are 1.
+        rows: rows in a group.
+    """
+
+    columns: IntArray | None
+    factors: FloatArray | None
+    rows: int
+
+    def apply(self, part: Array, start: int) -> Array:
+        """`part` holds rows start … of the result, already taken from where they come from."""
+        group = np.arange(start, start + part.shape[0]) // self.rows
+        tail = (1,) * (part.ndim - 2)
+        if self.columns is not None:
+            columns = self.columns[group]
+            part = np.take_along_axis(part, columns.reshape(*columns.shape, *tail), axis=1)
+        if self.factors is not None:
+            factors = self.factors[group]
+            part = part.astype(np.float64) * factors.reshape(*factors.shape, *tail)
+        return part
+
+
+def _grouped_plan(action: Action, element: FlatElement, rows: int) -> GroupedPlan | None:
+    moved, factor = source(action, element), multiplier(action, element)
+    if moved is None and factor is None:
+        return None
+    width = len(action.unit) // action.groups
+    columns = None if moved is None else (moved % width).reshape(action.groups, width)
+    return GroupedPlan(
+        columns, None if factor is None else factor.reshape(action.groups, width), rows // action.groups
+    )
+
+
+@dataclass(frozen=True)
 class Plan:
     """What an element does to one tensor: where each slice along an axis comes from, factors, and what is added."""
 
@@ -105,6 +143,7 @@ class Plan:
     factors: Mapping[int, FloatArray]
     offset: float
     added: Mapping[int, FloatArray]
+    grouped: GroupedPlan | None = None
 
     def rows(self, array: Array, start: int, stop: int) -> Array:
         """Rows start … stop of the result, computed in slices that stay in cache, in float64 where numbers change."""
@@ -117,6 +156,8 @@ class Plan:
             for dim, moved in self.moves.items():
                 if dim:
                     part = part.take(moved, axis=dim)
+            if self.grouped is not None:
+                part = self.grouped.apply(part, low)
             if self.factors or self.added:
                 part = part.astype(np.float64)
                 if self.offset:
@@ -132,13 +173,17 @@ class Plan:
         return out
 
 
-def plan_of(actions: tuple[Action, ...], element: FlatElement) -> Plan | None:
+def plan_of(actions: tuple[Action, ...], element: FlatElement, shape: tuple[int, ...]) -> Plan | None:
     """None when the element leaves the tensor as it is."""
     moves: dict[int, IntArray] = {}
     factors: dict[int, FloatArray] = {}
     added: dict[int, FloatArray] = {}
     offset = 0.0
+    grouped: GroupedPlan | None = None
     for action in actions:
+        if action.groups > 1:
+            grouped = _grouped_plan(action, element, shape[0])
+            continue
         moved = source(action, element)
         if moved is not None:
             moves[action.dim] = moved
@@ -151,13 +196,23 @@ def plan_of(actions: tuple[Action, ...], element: FlatElement) -> Plan | None:
             if amount.any():
                 added[action.dim] = amount
     factors = {dim: factor for dim, factor in factors.items() if not (factor == 1.0).all()}
-    return Plan(moves, factors, offset if factors else 0.0, added) if moves or factors or added else None
+    if not (moves or factors or added or grouped):
+        return None
+    return Plan(moves, factors, offset if factors else 0.0, added, grouped)
 
 
 def transformed(array: Array, actions: tuple[Action, ...], element: FlatElement) -> Array:
     """One tensor after the element; the same array when nothing changes."""
-    plan = plan_of(actions, element)
+    plan = plan_of(actions, element, array.shape)
     return array if plan is None else plan.rows(array, 0, array.shape[0])
+
+
+def unfolded(array: Array, dim: int, groups: int) -> tuple[Array, int]:
+    """A weight seen so that `dim` holds all units: for a grouped axis 1 (I, rows of a group, kernel…) with `dim` 0."""
+    if groups == 1:
+        return array, dim
+    split = array.reshape(groups, -1, *array.shape[1:])
+    return np.swapaxes(split, 1, 2).reshape(-1, split.shape[1], *array.shape[2:]), 0
 
 
 def _along(vector: FloatArray, axis: int, rank: int) -> FloatArray:

@@ -74,6 +74,24 @@ class Axis:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Factor:
+    """Axis `index` of several that an axis was cut into; only together, in any order, they carry its units.
+
+    Attributes:
+        whole: the axis that was cut.
+        shape: the lengths of its parts, outermost first; their product is len(whole).
+        index: which part this is.
+    """
+
+    whole: Axis
+    shape: tuple[int, ...]
+    index: int
+
+    def __len__(self) -> int:
+        return self.shape[self.index]
+
+
 def concatenated(axes: list[Axis]) -> Axis:
     """The Sum of axes: slots one after another, each operand with labels of its own."""
     parts = [axis.taken(np.arange(len(axis)), operand) for operand, axis in enumerate(axes)]

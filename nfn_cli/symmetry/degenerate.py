@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nfn_cli.symmetry.action import unfolded
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
-from nfn_cli.symmetry.solve import Symmetry, UnitSet
+from nfn_cli.symmetry.solve import Symmetry
+from nfn_cli.symmetry.unit_set import UnitSet
 
 Tensors = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 _SLICE_ENTRIES = 1 << 18
@@ -46,11 +48,11 @@ def find_degenerate(symmetry: Symmetry, tensors: Tensors) -> tuple[Degenerate, .
             if not use.any() or action.exponent == 0:
                 continue
             array = tensors[name]
-            matrix = array.ndim > 1 and array.size > array.shape[action.dim]
+            matrix = array.ndim > 1 and array.size > len(action.unit)
             if action.exponent == 2:
                 normalized[action.unit[use]] = True
                 continue
-            squares, marks = _profile(array, action.dim, name)
+            squares, marks = _profile(*unfolded(array, action.dim, action.groups), name)
             at = action.unit[use]
             if action.exponent < 0:
                 np.add.at(outgoing, at, squares[use])

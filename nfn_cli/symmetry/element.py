@@ -127,6 +127,7 @@ def to_flat(symmetry: Symmetry, element: GroupElement) -> FlatElement:
             if rows.shape != (count, n):
                 raise _misfit(unit_set.name, f"needs {count} × {n} entries of {kind}, not {rows.shape}")
             vector[start : start + count * n] = rows.reshape(-1)
+    _check_blocks(symmetry, element)
     if not (np.isfinite(flat.scale).all() and (flat.scale > 0).all() and (np.abs(flat.sign) == 1).all()):
         raise _misfit("element", "needs finite positive scales and signs ±1")
     for kind, values in (("scale", flat.scale), ("sign", flat.sign), ("shift", flat.shift)):
@@ -136,6 +137,17 @@ def to_flat(symmetry: Symmetry, element: GroupElement) -> FlatElement:
         if not np.array_equal(representative[classes], values):
             raise _misfit("element", f"gives different values of {kind} to entries that the network ties")
     return flat
+
+
+def _check_blocks(symmetry: Symmetry, element: GroupElement) -> None:
+    exchanged: dict[int, IntArray] = {}
+    for unit_set in symmetry.unit_sets:
+        if not unit_set.block_size or not unit_set.permutable:
+            continue
+        blocks = element.sets[unit_set.name].permutation.reshape(-1, unit_set.block_size) // unit_set.block_size
+        first = exchanged.setdefault(unit_set.block_family, blocks[:, 0])
+        if (blocks != first[:, None]).any():
+            raise _misfit(unit_set.name, f"must keep runs of {unit_set.block_size} units together")
 
 
 def _misfit(name: str, what: str) -> Refused:
@@ -157,11 +169,21 @@ def random_flat(
     """Uniform permutations and signs, log-uniform scales, phase counts in −shifts … shifts."""
     generator = np.random.default_rng(seed)
     flat = identity(symmetry)
+    exchanged: dict[int, IntArray] = {}
     for unit_set in symmetry.unit_sets:
-        if unit_set.permutable:
-            flat.permutation[unit_set.start : unit_set.start + unit_set.size] = (
-                generator.permutation(unit_set.size) + unit_set.start
-            )
+        if not unit_set.permutable:
+            continue
+        span = slice(unit_set.start, unit_set.start + unit_set.size)
+        if unit_set.block_size:
+            k = unit_set.block_size
+            count = unit_set.size // k
+            if unit_set.block_family not in exchanged:
+                exchanged[unit_set.block_family] = generator.permutation(count)
+            within = np.argsort(generator.random((count, k)), axis=1)
+            moved = exchanged[unit_set.block_family][:, None] * k + within
+            flat.permutation[span] = moved.reshape(-1) + unit_set.start
+        else:
+            flat.permutation[span] = generator.permutation(unit_set.size) + unit_set.start
 
     def draws(kind: str) -> FloatArray:
         classes = symmetry.classes[kind]

@@ -17,8 +17,9 @@ from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.check import outputs, relative_change
 from nfn_cli.symmetry.degenerate import Degenerate, find_degenerate
 from nfn_cli.symmetry.element import random_flat
-from nfn_cli.symmetry.notation import group_name, log10_factorial, log10_two
-from nfn_cli.symmetry.solve import Symmetry, UnitSet, find_symmetry
+from nfn_cli.symmetry.notation import group_name, log10_permutations, log10_two
+from nfn_cli.symmetry.solve import Symmetry, find_symmetry
+from nfn_cli.symmetry.unit_set import UnitSet
 
 SCHEMA = "nfn.symmetry-report/1"
 CHECK_TOLERANCE = 1e-8  # float64; a wrong symmetry changes outputs by order 1
@@ -159,10 +160,8 @@ def symmetry_report(checkpoint: Checkpoint, networks: Sequence[Network], *, seed
             for unit_set, found in zip(symmetry.unit_sets, degenerate, strict=True)
             if unit_set.network == number
         ]
-        order = sum(
-            (log10_factorial(s.size) if s.permutable else 0.0) + log10_two(_classes(symmetry, s, "sign"))
-            for s, _ in sets
-        )
+        order = log10_permutations([s for s, _ in sets])
+        order += sum(log10_two(_classes(symmetry, s, "sign")) for s, _ in sets)
         reports.append(
             NetworkReport(
                 network.name,

@@ -9,34 +9,13 @@ import numpy as np
 
 from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.model import Graph, Network, Op
+from nfn_cli.symmetry.blocks import find_blocks
+from nfn_cli.symmetry.unit_set import UnitSet
 from nfn_cli.symmetry.axis import Axis, HashArray, IntArray, mix
-from nfn_cli.symmetry.rules import Value, apply_rule
+from nfn_cli.symmetry.rules import Entry, apply_rule, settled
 from nfn_cli.symmetry.system import Incidence, System, components, summed_hash
 
 _FAMILIES = ("scale", "sign", "shift")
-
-
-@dataclass(frozen=True)
-class UnitSet:
-    """Units that may be exchanged with one another (or, where not `permutable`, only rescaled, flipped, shifted).
-
-    Attributes:
-        name: the first tensor that makes these units, without its last name part.
-        network: name of the network it belongs to.
-        size: n.
-        start: flat index of its first unit; its units are start … start + n − 1.
-        permutable: whether S_n acts.
-        families: how many independent scales, signs and phase counts each unit has.
-        touches: (tensor, axis) pairs the set acts on.
-    """
-
-    name: str
-    network: int
-    size: int
-    start: int
-    permutable: bool
-    families: Mapping[str, int]
-    touches: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +34,7 @@ class Action:
     scale: IntArray
     sign: IntArray
     shift: IntArray
+    groups: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +88,9 @@ def find_symmetry(networks: Sequence[Network], aliases: Mapping[str, str] | None
 
 
 def _collect(graph: Graph, system: System) -> None:
-    values: dict[str, Value] = {
+    values: dict[str, tuple[Entry, ...]] = {
         entry.name: tuple(
-            None if size is None or axis == 0 else system.fixed(size) for axis, size in enumerate(entry.shape)
+            size if size is None or axis == 0 else system.fixed(size) for axis, size in enumerate(entry.shape)
         )
         for entry in graph.inputs
     }
@@ -121,7 +101,7 @@ def _collect(graph: Graph, system: System) -> None:
         op = _with_phase_bias(op, made_by, reads)
         values[op.output] = apply_rule(op, [values[name] for name in op.inputs], system)
     for name in graph.outputs:
-        for axis in values[name]:
+        for axis in settled(values[name], system):
             system.pin(axis)
 
 
@@ -144,6 +124,7 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
         pinned[kind] = np.zeros(system.counts[kind], bool)
         pinned[kind][root[kind][np.concatenate(nodes)]] = True
         pinned[kind] = pinned[kind][root[kind]]
+    _label_distinctions(system)
     axes = _distinct(system.axes, system.incidences)
     slots = {
         name: np.concatenate([np.asarray(getattr(axis, name)) for axis in axes]) if axes else np.zeros(0, np.int64)
@@ -177,12 +158,14 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
     first_slot = np.full(units, len(unit), np.int64)
     np.minimum.at(first_slot, unit, np.arange(len(unit)))
     present = np.flatnonzero((first_slot < len(unit)) & (~fixed_units[root["unit"][np.arange(units)]] | has_family))
-    signature = mix(signature, fixed_units)
+    blocks = find_blocks(system, root["unit"], mix(signature, fixed_units), fixed_units)
+    fixed_units |= blocks.torn
+    signature = mix(signature, fixed_units, blocks.kind)
     key, group = np.unique(signature[present], return_inverse=True)
     order_of_group = np.full(len(key), len(unit), np.int64)
     np.minimum.at(order_of_group, group, first_slot[present])
     rank = np.argsort(np.argsort(order_of_group, kind="stable"), kind="stable")
-    order = np.lexsort((first_slot[present], rank[group]))
+    order = np.lexsort((first_slot[present], blocks.ordered(first_slot)[present], rank[group]))
     flat_of_node = np.full(units, -1, np.int64)
     flat_of_node[present[order]] = np.arange(len(present))
     flat_unit = flat_of_node[unit]
@@ -196,8 +179,11 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
         for kind in _FAMILIES
     }
     actions = _actions(system, root, pinned, flat_of_node, families)
-    unit_sets = _unit_sets(
-        system, actions, sizes, starts_units, first_axis, fixed_units, present[order], families, where, first_slot
+    unit_sets = blocks.noted(
+        _unit_sets(
+            system, actions, sizes, starts_units, first_axis, fixed_units, present[order], families, where, first_slot
+        ),
+        present[order],
     )
     return Symmetry(
         unit_sets,
@@ -207,6 +193,25 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
         _shift_signs(actions, len(families["shift"].classes)),
         opaque,
     )
+
+
+def _label_distinctions(system: System) -> None:
+    """Write the marks of `System.distinguish` into the labels of all axes."""
+    if not system.distinctions:
+        return
+    marks = np.zeros(system.counts["unit"], np.uint64)
+    for units, mark in system.distinctions:
+        marks[units] = mix(marks[units], mark)
+    made: dict[int, Axis] = {}
+
+    def marked(axis: Axis) -> Axis:
+        if id(axis) not in made:
+            made[id(axis)] = replace(axis, label=mix(axis.label, marks[axis.unit]))
+        return made[id(axis)]
+
+    kept = list(system.axes)
+    system.axes = [marked(axis) for axis in kept]
+    system.incidences = [replace(incidence, axis=marked(incidence.axis)) for incidence in system.incidences]
 
 
 def _distinct(axes: list[Axis], incidences: list[Incidence]) -> list[Axis]:
@@ -292,6 +297,7 @@ def _actions(
                 axis.label,
                 axis.power,
                 **entry,
+                groups=incidence.groups,
             )
         )
     return {tensor: tuple(actions) for tensor, actions in out.items()}

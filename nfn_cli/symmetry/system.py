@@ -29,6 +29,8 @@ class Incidence:
         offset: ε of a batch norm's variance.
         phase: π/ω where a phase count is added to a bias, else 0.
         use: number of the op, to notice tensors that several ops share.
+        groups: 1, or the number of groups of a convolution whose axis 1 is meant: `axis` then has groups · length slots,
+            and row r of axis 0 reads those of its own group.
     """
 
     tensor: str
@@ -39,6 +41,16 @@ class Incidence:
     offset: float = 0.0
     phase: float = 0.0
     use: int = 0
+    groups: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Membership:
+    """Units that must stay together: unit node i belongs to block node i; blocks of one op may only be exchanged whole."""
+
+    unit: IntArray
+    block: IntArray
+    use: int
 
 
 @dataclass
@@ -52,6 +64,9 @@ class System:
     pinned: dict[str, list[IntArray]] = field(default_factory=lambda: {kind: [np.zeros(1, np.int64)] for kind in KINDS})
     axes: list[Axis] = field(default_factory=list)
     incidences: list[Incidence] = field(default_factory=list)
+    memberships: list[Membership] = field(default_factory=list)
+    distinctions: list[tuple[IntArray, int]] = field(default_factory=list)
+    blocks: int = 1
     opaque: list[str] = field(default_factory=list)
     use: int = 0
 
@@ -104,6 +119,17 @@ class System:
             for kind in kinds or KINDS:
                 self.pinned[kind].append(getattr(axis, kind))
 
+    def distinguish(self, axis: Axis, mark: int) -> None:
+        """Tell these units' slots apart from others', in every axis, should they become slots of one unit."""
+        self.distinctions.append((axis.unit, mark))
+
+    def keep_blocks(self, groups: int, *axes: Axis) -> None:
+        """Each axis falls into `groups` runs of equal length; run j of all of them moves together, if it moves."""
+        nodes = np.arange(self.blocks, self.blocks + groups, dtype=np.int64)
+        self.blocks += groups
+        for axis in axes:
+            self.memberships.append(Membership(axis.unit, np.repeat(nodes, len(axis) // groups), self.use))
+
     def joined(self, axes: list[Axis | int | None]) -> Axis | int | None:
         """The one type of axes that must agree slot by slot (inputs of an add, uses of one tensor)."""
         known = [axis for axis in axes if isinstance(axis, Axis)]
@@ -141,13 +167,14 @@ class System:
         signed: bool = False,
         offset: float = 0.0,
         phase: float = 0.0,
+        groups: int = 1,
     ) -> None:
         """State what the axis does to the tensor.
 
         Raises:
             Refused: lengths disagree (code "shape-mismatch").
         """
-        size = self.shape(tensor)[dim]
+        size = self.shape(tensor)[dim] * groups
         if not isinstance(axis, Axis):
             axis = self.fixed(size)
         if len(axis) != size:
@@ -155,7 +182,7 @@ class System:
                 f"axis {dim} has length {size}, the network needs {len(axis)}", where=tensor, code="shape-mismatch"
             )
         tensor = self.aliases.get(tensor, tensor)
-        self.incidences.append(Incidence(tensor, dim, axis, exponent, signed, offset, phase, self.use))
+        self.incidences.append(Incidence(tensor, dim, axis, exponent, signed, offset, phase, self.use, groups))
 
     def incident_vector(self, tensor: str, axis: Axis | int | None, exponent: int = 0, **how: object) -> None:
         """`incident` for a tensor that is a vector up to axes of length 1."""

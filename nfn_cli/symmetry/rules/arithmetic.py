@@ -1,0 +1,191 @@
+"""symmetry/rules/arithmetic.py: rules of sums, products, pointwise functions, reductions and of tensors that stand as values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+from math import pi, prod
+
+import numpy as np
+
+from nfn_cli.graph.activations import ACTIVATIONS
+from nfn_cli.graph.model import Op
+from nfn_cli.symmetry.axis import Axis
+from nfn_cli.symmetry.rules.registry import Plain, Value, opaque, pin_amounts, rule, size, without_amounts
+from nfn_cli.symmetry.system import System
+
+
+@rule("parameter")
+def _parameter(op: Op, inputs: list[Value], system: System) -> Value:
+    """A tensor as a value: each of its axes brings units of its own. Buffers may be reordered, but keep their numbers."""
+    tensor, trained = op.parameters["value"], op.attributes.get("trained", True)
+    out: list[Plain] = []
+    for dim, length in enumerate(system.shape(tensor)):
+        if length == 1:
+            system.incident(tensor, dim, None)
+            out.append(1)
+            continue
+        axis = system.fresh(length)
+        if trained:
+            system.incident(tensor, dim, axis, +1, signed=True)
+        else:
+            axis = axis.without_scale().without_sign()
+            system.incident(tensor, dim, axis)
+        out.append(axis)
+    return tuple(out)
+
+
+@rule("constant")
+def _constant(op: Op, inputs: list[Value], system: System) -> Value:
+    return tuple(np.shape(op.attributes["value"]))
+
+
+@rule("pointwise")
+def _pointwise(op: Op, inputs: list[Value], system: System) -> Value:
+    (value,) = inputs
+    if "weight" in op.parameters and prod(system.shape(op.parameters["weight"])) > 1:
+        system.incident_vector(op.parameters["weight"], value[1])
+    return tuple(_through(op, axis, system) if isinstance(axis, Axis) else axis for axis in value)
+
+
+def _through(op: Op, axis: Axis, system: System) -> Axis:
+    activation = ACTIVATIONS.get(op.attributes["function"])
+    degree, parity = (activation.degree, activation.parity) if activation else (None, None)
+    out = axis
+    if degree is None:
+        system.pin(axis, "scale")
+        out = out.without_scale()
+    else:
+        out = replace(out, power=out.power * degree)
+    if parity is None:
+        system.pin(axis, "sign", "shift")
+    if parity != "odd":
+        out = out.without_sign()
+    bias, omega = op.attributes.get("phase_bias"), op.attributes.get("omega")
+    if activation is not None and activation.periodic and bias is not None and omega and not out.shift.any():
+        counts = system.nodes("shift", len(axis))
+        phased = replace(axis, shift=counts)
+        system.incident_vector(bias, phased, 0, phase=pi / float(omega))
+        out = replace(out, shift=counts)
+    return out
+
+
+@rule("clip")
+def _clip(op: Op, inputs: list[Value], system: System) -> Value:
+    pin_amounts(system, *inputs[0])
+    return tuple(without_amounts(axis) for axis in inputs[0])
+
+
+@rule("scalar")
+def _scalar(op: Op, inputs: list[Value], system: System) -> Value:
+    """Multiplying by a number keeps everything; adding one keeps only the order."""
+    (value,) = inputs
+    if op.attributes.get("add", 0.0) == 0.0:
+        return value
+    pin_amounts(system, *value)
+    return tuple(without_amounts(axis) for axis in value)
+
+
+@rule("softmax")
+def _softmax(op: Op, inputs: list[Value], system: System) -> Value:
+    pin_amounts(system, *inputs[0])
+    return tuple(without_amounts(axis) for axis in inputs[0])
+
+
+@rule("scale")
+def _scale(op: Op, inputs: list[Value], system: System) -> Value:
+    """One factor for each slot: it takes up what comes in and frees what goes out."""
+    (value,) = inputs
+    at = op.attributes["axis"] % len(value)
+    channel, weight = value[at], op.parameters["weight"]
+    if not isinstance(channel, Axis):
+        system.incident_vector(weight, None)
+        return value
+    out = system.freed(channel)
+    system.incident_vector(weight, out, +1, signed=True)
+    system.incident_vector(weight, channel, -1, signed=True)
+    return (*value[:at], out, *value[at + 1 :])
+
+
+def aligned(inputs: list[Value]) -> list[Value]:
+    rank = max(len(value) for value in inputs)
+    return [(*([1] * (rank - len(value))), *value) for value in inputs]
+
+
+@rule("add")
+def _add(op: Op, inputs: list[Value], system: System) -> Value:
+    """Summands agree slot by slot. One that is spread along an axis allows no magnitude or sign on it."""
+    if any(not value for value in inputs) and len({len(value) for value in inputs}) > 1:
+        inputs = [value or (1,) for value in inputs]
+    out: list[Plain] = []
+    for axes in zip(*aligned(inputs), strict=True):
+        long = [axis for axis in axes if size(axis) != 1]
+        if not long:
+            out.append(system.joined(list(axes)))
+            continue
+        if len(long) < len(axes):
+            pin_amounts(system, *axes)
+            out.append(without_amounts(system.joined(long)))
+        else:
+            out.append(system.joined(long))
+    return tuple(out)
+
+
+@rule("mul")
+def _mul(op: Op, inputs: list[Value], system: System) -> Value:
+    if any(not value for value in inputs):
+        return opaque(op, inputs, system)
+    return tuple(
+        reduce(lambda left, right: _product(left, right, system), axes) for axes in zip(*aligned(inputs), strict=True)
+    )
+
+
+def _product(left: Plain, right: Plain, system: System) -> Plain:
+    """Magnitudes multiply. Where both factors bring one, none is claimed (a factor of a gate brings none)."""
+    if not isinstance(left, Axis) or (len(left) == 1 and size(right) != 1):
+        left, right = right, left
+    if not isinstance(left, Axis):
+        return left if right == 1 else right
+    if not isinstance(right, Axis) or len(right) != len(left):
+        if isinstance(right, Axis):
+            system.pin(right)
+        elif right != 1:
+            system.pin(left, "unit")
+        return left
+    system.tie("unit", left.unit, right.unit)
+    same = left.scale == right.scale
+    clash = (left.scale != 0) & (right.scale != 0) & ~same
+    system.pinned["scale"] += [left.scale[clash], right.scale[clash]]
+    power = np.where(same, left.power + right.power, np.where(left.scale != 0, left.power, right.power))
+    scale = np.where(left.scale != 0, left.scale, right.scale)
+    scale = np.where(clash | (power == 0), 0, scale)
+    sign, shift = (_parity(getattr(left, kind), getattr(right, kind), kind, system) for kind in ("sign", "shift"))
+    return system.registered(Axis(left.unit, left.label, scale, power, sign, shift))
+
+
+def _parity(left: np.ndarray, right: np.ndarray, kind: str, system: System) -> np.ndarray:  # type: ignore[type-arg]
+    clash = (left != 0) & (right != 0) & (left != right)
+    system.pinned[kind] += [left[clash], right[clash]]
+    return np.where(clash | (left == right), 0, np.where(left != 0, left, right))
+
+
+@rule("reduce")
+def _reduce(op: Op, inputs: list[Value], system: System) -> Value:
+    """Order does not matter to a sum over units; what multiplies its terms one by one does."""
+    (value,) = inputs
+    statistic, axes = op.attributes["statistic"], set(op.attributes["axes"])
+    out: list[Plain] = []
+    for position, axis in enumerate(value):
+        if position in axes:
+            pin_amounts(system, axis)
+            out.append(1)
+        elif not isinstance(axis, Axis) or statistic in ("mean", "sum"):
+            out.append(axis)
+        elif statistic == "norm":
+            out.append(axis.without_sign())
+        elif statistic == "variance":
+            out.append(replace(axis, power=2 * axis.power).without_sign())
+        else:
+            system.pin(axis, "sign", "shift")
+            out.append(axis.without_sign())
+    return tuple(out)

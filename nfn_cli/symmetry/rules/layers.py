@@ -1,0 +1,248 @@
+"""symmetry/rules/layers.py: rules of ops with weights and of norms and pools: linear, convolution, batch norm, layer norm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from nfn_cli.graph.model import Op
+from nfn_cli.symmetry.axis import Axis
+from nfn_cli.symmetry.rules.registry import Plain, Value, opaque, pin_amounts, rule, size
+from nfn_cli.symmetry.system import System
+
+
+@rule("linear")
+def _linear(op: Op, inputs: list[Value], system: System) -> Value:
+    (value,) = inputs
+    weight = op.parameters["weight"]
+    if "bias" in op.parameters:
+        pin_amounts(system, *value[:-1])  # a bias is added once for each of their slots
+    out = system.fresh(system.shape(weight)[op.attributes["out_axis"]])
+    system.incident(weight, op.attributes["out_axis"], out, +1, signed=True)
+    system.incident(weight, op.attributes["in_axis"], value[-1] if value else None, -1, signed=True)
+    if "bias" in op.parameters:
+        system.incident_vector(op.parameters["bias"], out, +1, signed=True)
+    return (*value[:-1], out) if value else (None, out)
+
+
+@rule("conv")
+def _conv(op: Op, inputs: list[Value], system: System) -> Value:
+    value = inputs[0]
+    for axis in value[2:]:
+        system.pin(axis)
+    if "bias" in op.parameters:
+        pin_amounts(system, value[0])
+    if len(inputs) > 1:
+        out = _computed_weight(op, value[1], inputs[1], system)
+    elif op.attributes.get("trained", True):
+        out = _own_weight(op, value[1], system)
+    else:
+        out = _constant_weight(op, value[1], system)
+    if isinstance(out, Axis):
+        if "bias" in op.parameters:
+            system.incident_vector(op.parameters["bias"], out, +1, signed=True)
+    elif "bias" in op.parameters:
+        system.incident_vector(op.parameters["bias"], None)
+    return (value[0], out, *op.attributes.get("size", (None,) * len(value[2:])))
+
+
+def _own_weight(op: Op, channel: Plain, system: System) -> Axis:
+    weight, groups = op.parameters["weight"], int(op.attributes.get("groups", 1))
+    out_dim, in_dim = op.attributes["out_axis"], op.attributes["in_axis"]
+    shape = system.shape(weight)
+    transposed = bool(op.attributes.get("transposed", False))
+    if groups == 1:
+        out = system.fresh(shape[out_dim])
+        system.incident(weight, in_dim, channel, -1, signed=True)
+    elif not transposed and isinstance(channel, Axis) and len(channel) == groups and shape[in_dim] == 1:
+        # depthwise: output slot i reads input slot i // multiplier, so it is a slot of the same unit
+        tied = _repeated(channel, shape[out_dim] // groups)
+        out = system.freed(tied)
+        system.incident(weight, out_dim, tied, -1, signed=True)
+    elif not transposed and (out_dim, in_dim) == (0, 1):
+        out = system.fresh(shape[0])
+        if isinstance(channel, Axis):
+            system.incident(weight, 1, channel, -1, signed=True, groups=groups)
+            system.keep_blocks(groups, channel, out)
+        else:
+            out = replace(out, label=(np.arange(len(out)) // (len(out) // groups)).astype(np.uint64))
+            system.registered(out)
+    else:
+        system.pin(channel)
+        out = system.fresh(shape[out_dim] * (groups if transposed else 1))
+        system.opaque.append(f"{weight}: grouped convolution, the order of its channels is kept")
+        if transposed:
+            system.pin(out)
+            return out
+        out = replace(out, label=(np.arange(len(out)) // (len(out) // groups)).astype(np.uint64))
+        system.registered(out)
+    system.incident(weight, out_dim, out, +1, signed=True)
+    return out
+
+
+def _repeated(channel: Axis, multiplier: int) -> Axis:
+    groups = len(channel)
+    return channel.taken(np.repeat(np.arange(groups), multiplier), np.tile(np.arange(multiplier), groups))
+
+
+def _constant_weight(op: Op, channel: Plain, system: System) -> Plain:
+    """A buffer as kernel: it may be reordered with the channels, but its numbers stay."""
+    weight, groups = op.parameters["weight"], int(op.attributes.get("groups", 1))
+    shape = system.shape(weight)
+    out_dim, in_dim = op.attributes["out_axis"], op.attributes["in_axis"]
+    if isinstance(channel, Axis) and len(channel) == groups and shape[in_dim] == 1 and not op.attributes.get("transposed"):
+        out = system.registered(_repeated(channel, shape[out_dim] // groups))
+        system.incident(weight, out_dim, out)
+        return out
+    system.pin(channel)
+    for dim in range(len(shape)):
+        system.incident(weight, dim, None)
+    return system.fixed(shape[out_dim] * (groups if op.attributes.get("transposed") else 1))
+
+
+def _computed_weight(op: Op, channel: Plain, weight: Value, system: System) -> Plain:
+    """A weight that is itself a value (weight standardization): units pass; magnitudes and signs pass on its output axis."""
+    groups, transposed = int(op.attributes.get("groups", 1)), bool(op.attributes.get("transposed", False))
+    out_dim, in_dim = op.attributes["out_axis"], op.attributes["in_axis"]
+    out, into = weight[out_dim], weight[in_dim]
+    for dim, axis in enumerate(weight):
+        if dim not in (out_dim, in_dim):
+            system.pin(axis)
+    pin_amounts(system, channel, into)
+    if transposed and groups > 1:
+        for axis in (channel, out, into):
+            system.pin(axis)
+        return system.fixed((size(out) or 0) * groups)
+    if groups == 1:
+        if size(channel) == 1 or size(into) == 1:
+            system.pin(channel)
+            system.pin(into)
+        else:
+            system.joined([channel, into])
+        return out
+    depthwise = isinstance(channel, Axis) and isinstance(out, Axis) and len(channel) == groups and size(into) == 1
+    if depthwise and isinstance(channel, Axis) and isinstance(out, Axis) and len(out) == groups:
+        system.tie("unit", channel.unit, out.unit)
+        return out
+    for axis in (channel, out, into):
+        system.pin(axis)
+    return out
+
+
+@rule("batch_norm")
+def _batch_norm(op: Op, inputs: list[Value], system: System) -> Value:
+    """In evaluation the statistics absorb what comes in (mean → c·mean, var → c²(var + ε) − ε); γ and β free the rest."""
+    (value,) = inputs
+    channel = value[1]
+    if not isinstance(channel, Axis):
+        for tensor in op.parameters.values():
+            system.incident_vector(tensor, None)
+        for axis in value:
+            system.pin(axis)
+        return value
+    pin_amounts(system, value[0], *value[2:])
+    roles, eps = op.parameters, float(op.attributes.get("eps", 1e-5))
+    system.incident_vector(roles["running_mean"], channel, +1, signed=True)
+    system.incident_vector(roles["running_var"], channel, 2, offset=eps)
+    if "weight" in roles:
+        out = system.freed(channel)
+        system.incident_vector(roles["weight"], out, +1, signed=True)
+        system.incident_vector(roles["weight"], channel, 0, signed=True)
+        if "bias" in roles:
+            system.incident_vector(roles["bias"], out, +1, signed=True)
+    else:
+        out = channel.without_scale()
+        if "bias" in roles:
+            system.pin(channel, "sign", "shift")
+            system.incident_vector(roles["bias"], out)
+    return (value[0], out, *value[2:])
+
+
+@rule("layer_norm")
+def _layer_norm(op: Op, inputs: list[Value], system: System) -> Value:
+    """Permutations pass; one common sign passes; magnitudes pass only up to ε and are therefore not claimed."""
+    (value,) = inputs
+    axes = {axis % len(value) for axis in op.attributes.get("axes", (-1,))}
+    channel = value[max(axes)]
+    roles = op.parameters
+    plain = len(axes) == 1 and isinstance(channel, Axis)
+    if not plain or any(prod(system.shape(t)) != len(channel) for t in roles.values()):
+        return opaque(op, inputs, system)
+    assert isinstance(channel, Axis)
+    pin_amounts(system, *(axis for axis in value if axis is not channel))
+    system.pin(channel, "scale", "shift")
+    system.tie("sign", channel.sign[:-1], channel.sign[1:])
+    if "weight" in roles:
+        out = system.freed(channel)
+        system.incident_vector(roles["weight"], out, +1, signed=True)
+        system.incident_vector(roles["weight"], channel, 0, signed=True)
+        if "bias" in roles:
+            system.incident_vector(roles["bias"], out, +1, signed=True)
+    else:
+        out = channel.without_scale()
+        if "bias" in roles:
+            system.pin(channel, "sign")
+            system.incident_vector(roles["bias"], out)
+    position = max(axes)
+    return (*value[:position], out, *value[position + 1 :])
+
+
+@rule("max_pool", "average_pool", "pool", "spatial_mean")
+def _pool(op: Op, inputs: list[Value], system: System) -> Value:
+    """Averages carry signs; the largest of −x is not minus the largest of x; an unknown pooling may be a maximum."""
+    (value,) = inputs
+    averages = op.kind in ("average_pool", "spatial_mean") or op.attributes.get("statistic") == "average"
+    channel = value[1]
+    for axis in value[2:]:
+        system.pin(axis)
+    if not averages:
+        system.pin(channel, "sign", "shift")
+        channel = channel.without_sign() if isinstance(channel, Axis) else channel
+    if op.kind == "spatial_mean":
+        return (value[0], channel)
+    size = op.attributes.get("size")
+    return (value[0], channel, *(size if size is not None else (None for _ in value[2:])))
+
+
+
+
+@rule("normalize")
+def _normalize(op: Op, inputs: list[Value], system: System) -> Value:
+    """Odd, so a sign common to all that is normalized together passes; magnitudes pass only up to ε: not claimed."""
+    (value,) = inputs
+    groups = op.attributes.get("groups")
+    axes = {axis % len(value) for axis in op.attributes["axes"]}
+    inside = [axis for position, axis in enumerate(value) if position in axes and isinstance(axis, Axis)]
+    out: list[Plain] = list(value)
+    for position, axis in enumerate(value):
+        if isinstance(axis, Axis):
+            system.pin(axis, "scale")
+            out[position] = axis.without_scale()
+    if len(inside) > 1:
+        for axis in inside:
+            pin_amounts(system, axis)
+    for axis in inside:
+        system.pin(axis, "shift")
+        runs = axis.sign.reshape(groups or 1, -1)
+        system.tie("sign", runs[:, :-1].reshape(-1), runs[:, 1:].reshape(-1))
+        if groups and groups > 1:
+            system.keep_blocks(groups, axis)
+    return tuple(out)
+
+
+@rule("rms_normalize")
+def _rms_normalize(op: Op, inputs: list[Value], system: System) -> Value:
+    (value,) = inputs
+    for axis in value:
+        system.pin(axis, "scale")
+    return tuple(axis.without_scale() if isinstance(axis, Axis) else axis for axis in value)
+
+
+@rule("resize")
+def _resize(op: Op, inputs: list[Value], system: System) -> Value:
+    (value,) = inputs
+    for axis in value[2:]:
+        system.pin(axis)
+    return (*value[:2], *(int(length) for length in op.attributes["size"]))

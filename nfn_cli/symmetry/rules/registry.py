@@ -1,0 +1,91 @@
+"""symmetry/rules/registry.py: the table of rules, and what to do with an op that is not in it. No op is known here.
+
+What no rule knows is pinned on all sides and listed as opaque: it costs symmetry, never correctness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nfn_cli.graph.model import Op
+from nfn_cli.symmetry.axis import Axis, Factor
+from nfn_cli.symmetry.system import System
+
+# One entry an axis of the value: its type, a plain length for an axis without units, None for an unknown length.
+Entry = Axis | Factor | int | None
+Plain = Axis | int | None
+Value = tuple[Plain, ...]
+Rule = Callable[[Op, list[Value], System], Value]
+FactorRule = Callable[[Op, list[tuple[Entry, ...]], System], tuple[Entry, ...]]
+
+RULES: dict[str, Rule] = {}
+FACTOR_RULES: dict[str, FactorRule] = {}
+
+
+def rule(*kinds: str) -> Callable[[Rule], Rule]:
+    """Register a rule that sees whole axes only: parts of a cut axis reach it as plain lengths, pinned."""
+
+    def register(function: Rule) -> Rule:
+        for kind in kinds:
+            RULES[kind] = function
+        return function
+
+    return register
+
+
+def factor_rule(*kinds: str) -> Callable[[FactorRule], FactorRule]:
+    """Register a rule that can carry parts of a cut axis."""
+
+    def register(function: FactorRule) -> FactorRule:
+        for kind in kinds:
+            FACTOR_RULES[kind] = function
+        return function
+
+    return register
+
+
+def apply_rule(op: Op, inputs: list[tuple[Entry, ...]], system: System) -> tuple[Entry, ...]:
+    if op.kind in FACTOR_RULES:
+        return FACTOR_RULES[op.kind](op, inputs, system)
+    return RULES.get(op.kind, opaque)(op, [settled(value, system) for value in inputs], system)
+
+
+def settled(value: tuple[Entry, ...], system: System) -> Value:
+    """Parts of a cut axis given up: the axis is pinned, its parts are plain lengths."""
+    out: list[Plain] = []
+    for entry in value:
+        if isinstance(entry, Factor):
+            system.pin(entry.whole)
+            out.append(len(entry))
+        else:
+            out.append(entry)
+    return tuple(out)
+
+
+def size(entry: Entry) -> int | None:
+    return len(entry) if isinstance(entry, (Axis, Factor)) else entry
+
+
+@rule("opaque")
+def opaque(op: Op, inputs: list[Value], system: System) -> Value:
+    for value in inputs:
+        for axis in value:
+            system.pin(axis)
+    for tensor in op.parameters.values():
+        for dim in range(len(system.shape(tensor))):
+            system.incident(tensor, dim, None)
+    system.opaque.append(str(op.attributes.get("reason") or f"operation {op.kind!r} is not understood"))
+    shape = op.attributes.get("shape")
+    if shape is None:
+        return ()
+    return tuple(system.fixed(int(length)) if axis and length else None for axis, length in enumerate(shape))
+
+
+def pin_amounts(system: System, *entries: Plain) -> None:
+    """Magnitudes, signs and phases on these axes stay as they are; units may still move."""
+    for entry in entries:
+        system.pin(entry, "scale", "sign", "shift")
+
+
+def without_amounts(entry: Plain) -> Plain:
+    return entry.without_scale().without_sign() if isinstance(entry, Axis) else entry
