@@ -69,7 +69,13 @@ def projected(
 
 
 def _grouped_projection(
-    array: Array, actions: tuple[Action, ...], grouped: Action, dim: int, keys: FloatArray, element: FlatElement, salt: int
+    array: Array,
+    actions: tuple[Action, ...],
+    grouped: Action,
+    dim: int,
+    keys: FloatArray,
+    element: FlatElement,
+    salt: int,
 ) -> FloatArray:
     """Axis 0 and the columns of each group of rows are contracted with each other; the kernel with fixed numbers."""
     kernel = np.ones(1)

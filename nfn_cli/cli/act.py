@@ -30,6 +30,8 @@ def act(
     omega: o.Omega = None,
     concat: o.Concat = None,
     residual: o.Residual = None,
+    arch: o.Arch = None,
+    trust_code: o.TrustCode = False,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -58,7 +60,9 @@ def act(
     with session.guarded(input):
         if (element is None) == (not random):
             raise WrongUsage("needs either --element FILE or --random", code="wrong-usage")
-        model = open_model(input, o.name_options(activation, layers, pooling, omega, concat, residual))
+        model = open_model(
+            input, o.name_options(activation, layers, pooling, omega, concat, residual, arch, trust_code)
+        )
         check_outputs(model.checkpoint, output, force=force)
         if write_element_to is not None:
             check_output(write_element_to, force)

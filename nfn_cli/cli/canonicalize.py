@@ -37,6 +37,8 @@ def canonicalize(
     omega: o.Omega = None,
     concat: o.Concat = None,
     residual: o.Residual = None,
+    arch: o.Arch = None,
+    trust_code: o.TrustCode = False,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -66,7 +68,9 @@ def canonicalize(
 
     session = Session("canonicalize", json)
     with session.guarded(input):
-        model = open_model(input, o.name_options(activation, layers, pooling, omega, concat, residual))
+        model = open_model(
+            input, o.name_options(activation, layers, pooling, omega, concat, residual, arch, trust_code)
+        )
         check_outputs(model.checkpoint, output, force=force)
         if element is not None:
             check_output(element, force)

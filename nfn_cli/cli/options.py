@@ -17,6 +17,12 @@ def _activations(incomplete: str) -> list[str]:
     return [name for name in ACTIVATIONS if name.startswith(incomplete)]
 
 
+def _architectures(incomplete: str) -> list[str]:
+    from nfn_cli.graph.architectures import known_architectures
+
+    return [name for name in known_architectures() if name.startswith(incomplete)]
+
+
 def _predictors(incomplete: str) -> list[str]:
     from nfn_cli.predictors import shipped_predictors
 
@@ -74,6 +80,17 @@ Residual = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--residual", metavar="yes|no", help="Whether blocks add their input.", rich_help_panel=_READING),
 ]
+Arch = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--arch",
+        metavar="LIB:NAME|FILE.py:FACTORY",
+        help="Architecture: torchvision:resnet50, timm:NAME, or a function that makes the module.",
+        autocompletion=_architectures,
+        rich_help_panel=_READING,
+    ),
+]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow --arch to run FILE.py.", rich_help_panel=_READING)]
 Predictor = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
@@ -92,7 +109,9 @@ def name_options(
     omega: str | None,
     concat: str | None,
     residual: str | None,
+    arch: str | None = None,
+    trust_code: bool = False,
 ) -> NameOptions:
     from nfn_cli.graph import NameOptions
 
-    return NameOptions(activation, layers, pooling, omega, concat, residual)
+    return NameOptions(activation, layers, pooling, omega, concat, residual, arch, trust_code)

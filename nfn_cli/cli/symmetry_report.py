@@ -17,6 +17,8 @@ def symmetry_report(
     omega: o.Omega = None,
     concat: o.Concat = None,
     residual: o.Residual = None,
+    arch: o.Arch = None,
+    trust_code: o.TrustCode = False,
     elements: Annotated[int, typer.Option(help="Random group elements to check with.", min=0, max=1000)] = 3,
     seed: o.Seed = 0,
     json: o.Json = False,
@@ -40,7 +42,7 @@ def symmetry_report(
     from nfn_cli.errors import ExitCode
 
     session = Session("symmetry-report", json)
-    names = o.name_options(activation, layers, pooling, omega, concat, residual)
+    names = o.name_options(activation, layers, pooling, omega, concat, residual, arch, trust_code)
     shown = 0
 
     def handle(path: str) -> None:

@@ -19,4 +19,13 @@ def find_networks(checkpoint: Checkpoint, options: NameOptions | None = None) ->
         from nfn_cli.graph.from_onnx import network_from_onnx
 
         return network_from_onnx(checkpoint)
-    return networks_from_names(checkpoint, options or NameOptions())
+    options = options or NameOptions()
+    from nfn_cli.graph.architectures import from_architecture, identified
+
+    if options.arch is not None:
+        return (from_architecture(checkpoint, options.arch, options.trust_code),)
+    if options == NameOptions():
+        known = identified(checkpoint)
+        if known is not None:
+            return (known,)
+    return networks_from_names(checkpoint, options)

@@ -67,7 +67,9 @@ class _Capture:
         key = (entry.tensor, entry.shape)
         if key not in self.materialized:
             own = self.shapes[entry.tensor]
-            made = self.op("parameter", (), own, {"value": entry.tensor}, **({} if entry.trained else {"trained": False}))
+            made = self.op(
+                "parameter", (), own, {"value": entry.tensor}, **({} if entry.trained else {"trained": False})
+            )
             self.materialized[key] = made
             if entry.shape != own:
                 self.materialized[key] = self.op("reshape", (made,), entry.shape, shape=list(entry.shape))
@@ -183,15 +185,28 @@ class _Untranslated(Exception):
     """The translation knows the op, but not this use of it."""
 
 
-def _conv(c: _Capture, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
-          output_padding: Any, groups: int, shape: Sequence[int]) -> Any:
+def _conv(
+    c: _Capture,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+    shape: Sequence[int],
+) -> Any:
     spatial = len(weight.shape) - 2
     if isinstance(padding, str):
         if padding != "valid" and any(k % 2 == 0 for k in weight.shape[2:]):
             raise _Untranslated
         steps = _ints(dilation, spatial)
         padding = [0 if padding == "valid" else d * (k - 1) // 2 for k, d in zip(weight.shape[2:], steps, strict=True)]
-    if transposed and (any(n != 0 for n in _ints(output_padding, spatial)) or any(n != 1 for n in _ints(dilation, spatial))):
+    if transposed and (
+        any(n != 0 for n in _ints(output_padding, spatial)) or any(n != 1 for n in _ints(dilation, spatial))
+    ):
         raise _Untranslated
     attributes: dict[str, Any] = {
         "out_axis": 1 if transposed else 0,
@@ -240,8 +255,18 @@ def _linear(c: _Capture, x: Any, weight: Any, bias: Any = None) -> Any:
     return c.op("linear", (x,), (*x.shape[:-1], weight.shape[0]), roles, out_axis=0, in_axis=1)
 
 
-def _batch_norm(c: _Capture, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, _m: float,
-                eps: float, *_: Any) -> Any:
+def _batch_norm(
+    c: _Capture,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    variance: Any,
+    training: bool,
+    _m: float,
+    eps: float,
+    *_: Any,
+) -> Any:
     if mean is None or training:
         axes = [axis for axis in range(len(x.shape)) if axis != 1]
         out: Any = c.op("normalize", (x,), x.shape, axes=axes, eps=eps)
@@ -260,21 +285,34 @@ def _affine(c: _Capture, x: Any, weight: Any, bias: Any, shape: Sequence[int]) -
     return x if bias is None else _add(c, x, c.reshape(bias, shape))
 
 
-def _instance_norm(c: _Capture, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, use_input: bool, _m: float,
-                   eps: float, *_: Any) -> Any:
+def _instance_norm(
+    c: _Capture,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    variance: Any,
+    use_input: bool,
+    _m: float,
+    eps: float,
+    *_: Any,
+) -> Any:
     if not use_input:
         return _batch_norm(c, x, weight, bias, mean, variance, False, _m, eps)
     out = c.op("normalize", (x,), x.shape, axes=list(range(2, len(x.shape))), eps=eps)
     return _affine(c, out, weight, bias, [1, x.shape[1], *([1] * (len(x.shape) - 2))])
 
 
-def _group_norm(c: _Capture, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Any:
+def _group_norm(
+    c: _Capture, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Any:
     out = c.op("normalize", (x,), x.shape, axes=list(range(1, len(x.shape))), eps=eps, groups=groups)
     return _affine(c, out, weight, bias, [1, x.shape[1], *([1] * (len(x.shape) - 2))])
 
 
-def _layer_norm(c: _Capture, x: Any, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5,
-                *_: Any) -> Any:
+def _layer_norm(
+    c: _Capture, x: Any, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Any:
     axes = list(range(len(x.shape) - len(shape), len(x.shape)))
     if len(shape) == 1 and all(entry is None or _plain(c, entry) for entry in (weight, bias)):
         roles = {role: entry.tensor for role, entry in (("weight", weight), ("bias", bias)) if entry is not None}
@@ -288,24 +326,58 @@ def _rms_norm(c: _Capture, x: Any, shape: Sequence[int], weight: Any = None, eps
     return _affine(c, out, weight, None, shape)
 
 
-def _max_pool(c: _Capture, out: Sequence[int], x: Any, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
-              ceil: bool = False) -> Any:
+def _max_pool(
+    c: _Capture,
+    out: Sequence[int],
+    x: Any,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil: bool = False,
+) -> Any:
     spatial = len(x.shape) - 2
     kernel = _ints(kernel, spatial)
     extra = {"dilation": _ints(dilation, spatial)} if any(d != 1 for d in _ints(dilation, spatial)) else {}
-    return c.op("max_pool", (x,), out, kernel=kernel, stride=_ints(stride, spatial) if stride else kernel,
-                padding=_ints(padding, spatial), size=list(out[2:]), **extra, **({"ceil": True} if ceil else {}))
+    return c.op(
+        "max_pool",
+        (x,),
+        out,
+        kernel=kernel,
+        stride=_ints(stride, spatial) if stride else kernel,
+        padding=_ints(padding, spatial),
+        size=list(out[2:]),
+        **extra,
+        **({"ceil": True} if ceil else {}),
+    )
 
 
-def _average_pool(c: _Capture, out: Sequence[int], x: Any, kernel: Any, stride: Any = (), padding: Any = 0,
-                  ceil: bool = False, count: bool = True, divisor: Any = None) -> Any:
+def _average_pool(
+    c: _Capture,
+    out: Sequence[int],
+    x: Any,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil: bool = False,
+    count: bool = True,
+    divisor: Any = None,
+) -> Any:
     if divisor is not None:
         raise _Untranslated
     spatial = len(x.shape) - 2
     kernel = _ints(kernel, spatial)
     extra: dict[str, Any] = ({"ceil": True} if ceil else {}) | ({} if count else {"count_padding": False})
-    return c.op("average_pool", (x,), out, kernel=kernel, stride=_ints(stride, spatial) if stride else kernel,
-                padding=_ints(padding, spatial), size=list(out[2:]), **extra)
+    return c.op(
+        "average_pool",
+        (x,),
+        out,
+        kernel=kernel,
+        stride=_ints(stride, spatial) if stride else kernel,
+        padding=_ints(padding, spatial),
+        size=list(out[2:]),
+        **extra,
+    )
 
 
 def _pad(c: _Capture, x: Any, amounts: Sequence[int], value: float | None = 0.0) -> Any:
@@ -353,8 +425,18 @@ def _expand(c: _Capture, out: Sequence[int], x: Any) -> Any:
     return x if tuple(out) == full else c.op("expand", (x,), out, shape=list(out))
 
 
-def _attention(c: _Capture, out: Sequence[int], q: Any, k: Any, v: Any, mask: Any = None, dropout: float = 0.0,
-               causal: bool = False, scale: float | None = None, **_: Any) -> Any:
+def _attention(
+    c: _Capture,
+    out: Sequence[int],
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    dropout: float = 0.0,
+    causal: bool = False,
+    scale: float | None = None,
+    **_: Any,
+) -> Any:
     if mask is not None or causal:
         raise _Untranslated
     rank = len(k.shape)
@@ -500,7 +582,7 @@ def _transpose(c: _Capture, x: Any, a: int, b: int) -> Any:
 
 def _conv_call(c: _Capture, name: str, out: Sequence[int], args: Sequence[Any]) -> Any:
     if name.startswith("conv_transpose"):
-        defaults = [None, 1, 0, 0, 1, 1]
+        defaults: list[Any] = [None, 1, 0, 0, 1, 1]
         x, w, bias, stride, padding, output_padding, groups, dilation = [*args, *defaults[len(args) - 2 :]]
         return _conv(c, x, w, bias, stride, padding, dilation, True, output_padding, groups, out)
     defaults = [None, 1, 0, 1, 1]

@@ -34,6 +34,8 @@ class NameOptions:
         pooling: "none", "average" or "max" between convolutions.
         omega: frequency of sin and cos.
         concat: "hidden-first" or "input-first" where an input is concatenated to hidden units.
+        arch: "torchvision:NAME", "timm:NAME" or "file.py:factory": the architecture, instead of what names tell.
+        trust_code: whether that file may be run.
         residual: "yes" or "no": whether blocks add their input (default: assumed wherever names suggest it).
     """
 
@@ -43,6 +45,8 @@ class NameOptions:
     omega: str | None = None
     concat: str | None = None
     residual: str | None = None
+    arch: str | None = None
+    trust_code: bool = False
 
 
 def networks_from_names(checkpoint: Checkpoint, options: NameOptions = NameOptions()) -> tuple[Network, ...]:

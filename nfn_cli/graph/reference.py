@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from nfn_cli.errors import Refused
-from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph import reference_tensors as _more  # noqa: F401 — fills the table
+from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.model import Graph, Op
 from nfn_cli.graph.reference_registry import (
     EVALUATORS,
@@ -24,6 +24,7 @@ from nfn_cli.graph.reference_registry import (
     Reader,
     evaluates,
 )
+
 
 def evaluate(graph: Graph, parameters: Parameters, inputs: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
     """Run the network.

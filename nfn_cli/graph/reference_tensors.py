@@ -1,4 +1,4 @@
-"""graph/reference_tensors.py: the evaluator's ops that move, combine and reduce whole tensors. Float64 numpy; no weights but `scale`."""
+"""graph/reference_tensors.py: the evaluator's ops that move, combine and reduce whole tensors. Float64 numpy."""
 
 from __future__ import annotations
 

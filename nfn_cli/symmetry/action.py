@@ -130,9 +130,7 @@ def _grouped_plan(action: Action, element: FlatElement, rows: int) -> GroupedPla
         return None
     width = len(action.unit) // action.groups
     columns = None if moved is None else (moved % width).reshape(action.groups, width)
-    return GroupedPlan(
-        columns, None if factor is None else factor.reshape(action.groups, width), rows // action.groups
-    )
+    return GroupedPlan(columns, None if factor is None else factor.reshape(action.groups, width), rows // action.groups)
 
 
 @dataclass(frozen=True)

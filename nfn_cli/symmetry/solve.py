@@ -9,11 +9,11 @@ import numpy as np
 
 from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.model import Graph, Network, Op
-from nfn_cli.symmetry.blocks import find_blocks
-from nfn_cli.symmetry.unit_set import UnitSet
 from nfn_cli.symmetry.axis import Axis, HashArray, IntArray, mix
+from nfn_cli.symmetry.blocks import find_blocks
 from nfn_cli.symmetry.rules import Entry, apply_rule, settled
 from nfn_cli.symmetry.system import Incidence, System, components, summed_hash
+from nfn_cli.symmetry.unit_set import UnitSet
 
 _FAMILIES = ("scale", "sign", "shift")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.model import Op
-from nfn_cli.symmetry.axis import Axis
+from nfn_cli.symmetry.axis import Axis, IntArray
 from nfn_cli.symmetry.rules.registry import Plain, Value, opaque, pin_amounts, rule, size, without_amounts
 from nfn_cli.symmetry.system import System
 
@@ -163,7 +163,7 @@ def _product(left: Plain, right: Plain, system: System) -> Plain:
     return system.registered(Axis(left.unit, left.label, scale, power, sign, shift))
 
 
-def _parity(left: np.ndarray, right: np.ndarray, kind: str, system: System) -> np.ndarray:  # type: ignore[type-arg]
+def _parity(left: IntArray, right: IntArray, kind: str, system: System) -> IntArray:
     clash = (left != 0) & (right != 0) & (left != right)
     system.pinned[kind] += [left[clash], right[clash]]
     return np.where(clash | (left == right), 0, np.where(left != 0, left, right))

@@ -92,7 +92,12 @@ def _constant_weight(op: Op, channel: Plain, system: System) -> Plain:
     weight, groups = op.parameters["weight"], int(op.attributes.get("groups", 1))
     shape = system.shape(weight)
     out_dim, in_dim = op.attributes["out_axis"], op.attributes["in_axis"]
-    if isinstance(channel, Axis) and len(channel) == groups and shape[in_dim] == 1 and not op.attributes.get("transposed"):
+    if (
+        isinstance(channel, Axis)
+        and len(channel) == groups
+        and shape[in_dim] == 1
+        and not op.attributes.get("transposed")
+    ):
         out = system.registered(_repeated(channel, shape[out_dim] // groups))
         system.incident(weight, out_dim, out)
         return out
@@ -106,7 +111,8 @@ def _computed_weight(op: Op, channel: Plain, weight: Value, system: System) -> P
     """A weight that is itself a value (weight standardization): units pass; magnitudes and signs pass on its output axis."""
     groups, transposed = int(op.attributes.get("groups", 1)), bool(op.attributes.get("transposed", False))
     out_dim, in_dim = op.attributes["out_axis"], op.attributes["in_axis"]
-    out, into = weight[out_dim], weight[in_dim]
+    out: Plain = weight[out_dim]
+    into: Plain = weight[in_dim]
     for dim, axis in enumerate(weight):
         if dim not in (out_dim, in_dim):
             system.pin(axis)
@@ -204,8 +210,6 @@ def _pool(op: Op, inputs: list[Value], system: System) -> Value:
         return (value[0], channel)
     size = op.attributes.get("size")
     return (value[0], channel, *(size if size is not None else (None for _ in value[2:])))
-
-
 
 
 @rule("normalize")

@@ -85,9 +85,7 @@ def _merged(run: list[Entry], system: System) -> Entry:
     place = next(i for i, entry in enumerate(run) if entry is kept)
     grid = np.indices(lengths).reshape(len(lengths), -1)
     others = np.delete(np.arange(len(run)), place)
-    labels = np.ravel_multi_index(
-        tuple(grid[others]), tuple(np.array(lengths)[others])
-    )
+    labels = np.ravel_multi_index(tuple(grid[others]), tuple(np.array(lengths)[others]))
     return system.registered(kept.taken(grid[place], labels))
 
 
