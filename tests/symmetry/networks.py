@@ -116,6 +116,13 @@ def depthwise(seed: int, function: str) -> tuple[Network, Tensors]:
     return b.network(b.linear(b.op("spatial_mean", [x]), "fc", 3, 8))
 
 
+def grouped(seed: int, function: str) -> tuple[Network, Tensors]:
+    b = Builder(seed, [GraphInput("x", (None, 2, None, None))])
+    x = b.act(b.conv(x="x", name="a", out=6, into=2), function)
+    x = b.act(b.conv(x, "g", 12, 6, groups=3), function)
+    return b.network(b.linear(b.op("spatial_mean", [x]), "fc", 3, 12))
+
+
 def normalized(seed: int, function: str) -> tuple[Network, Tensors]:
     b = Builder(seed, [GraphInput("x", (None, 5))])
     x = b.linear("x", "a", 6, 5)
@@ -142,6 +149,7 @@ ALL: dict[str, Callable[[int], tuple[Network, Tensors]]] = {
     **{f"residual-{f}": (lambda seed, f=f: residual(seed, f)) for f in ("relu", "tanh")},
     **{f"concatenation-{f}": (lambda seed, f=f: concatenation(seed, f)) for f in ("relu", "tanh", "squared_relu")},
     **{f"depthwise-{f}": (lambda seed, f=f: depthwise(seed, f)) for f in ("relu", "tanh")},
+    **{f"grouped-{f}": (lambda seed, f=f: grouped(seed, f)) for f in ("relu", "tanh")},
     **{f"normalized-{f}": (lambda seed, f=f: normalized(seed, f)) for f in ("relu", "tanh")},
     "autoencoder-relu": lambda seed: autoencoder(seed, "relu"),
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from nfn_cli.errors import Refused
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.check import outputs, relative_change
-from nfn_cli.symmetry.element import from_flat, random_flat, to_flat
+from nfn_cli.symmetry.element import GroupElement, from_flat, random_flat, to_flat
 from nfn_cli.symmetry.solve import Symmetry, find_symmetry
 
 from .networks import ALL, Tensors, mlp
@@ -67,6 +70,7 @@ EXPECTED = {
     "cnn-tanh-max": [(5, True, 0, 1, 0), (6, True, 0, 0, 0), (8, True, 0, 1, 0)],
     "residual-relu": [(6, True, 4, 3, 0), (5, True, 2, 1, 0), (5, True, 2, 1, 0)],
     "concatenation-relu": [(6, True, 1, 0, 0), (4, True, 1, 0, 0), (7, True, 1, 0, 0)],
+    "grouped-relu": [(6, True, 1, 0, 0), (12, True, 1, 0, 0)],
     "normalized-tanh": [(6, True, 0, 2, 0)],
     "autoencoder-relu": [],
 }
@@ -80,3 +84,25 @@ def test_the_whole_group_is_found(kind: str) -> None:
         for s in find_symmetry([network]).unit_sets
     ]
     assert found == EXPECTED[kind]
+
+
+def test_groups_of_a_convolution_are_exchanged_on_both_sides_or_not_at_all() -> None:
+    network, _ = ALL["grouped-relu"](0)
+    symmetry = find_symmetry([network])
+    assert [(s.block_size, s.block_family) for s in symmetry.unit_sets] == [(2, 0), (4, 0)]
+    element = from_flat(symmetry, random_flat(symmetry, 0))
+    first = symmetry.unit_sets[0].name
+    wrong = dict(element.sets)
+    wrong[first] = replace(wrong[first], permutation=np.roll(np.arange(6), 2)[wrong[first].permutation])
+    with pytest.raises(Refused, match="together"):
+        to_flat(symmetry, GroupElement(wrong))
+
+
+def test_units_of_different_groups_are_not_exchangeable() -> None:
+    """Negative control: a permutation across groups changes the function."""
+    network, tensors = ALL["grouped-relu"](0)
+    symmetry = find_symmetry([network])
+    element = random_flat(symmetry, 0)
+    element.permutation[:6] = [0, 2, 1, 3, 4, 5]
+    moved = acted(tensors, symmetry, element)
+    assert relative_change(outputs(network, tensors, 0), outputs(network, moved, 0)) > 1e-3
