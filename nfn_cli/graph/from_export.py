@@ -269,9 +269,7 @@ def _batch_norm(
 ) -> Any:
     if mean is None or training:
         axes = [axis for axis in range(len(x.shape)) if axis != 1]
-        out: Any = c.op("normalize", (x,), x.shape, axes=axes, eps=eps)
-        column = [1, x.shape[1], *([1] * (len(x.shape) - 2))]
-        return _affine(c, out, weight, bias, column)
+        return _channel_affine(c, c.op("normalize", (x,), x.shape, axes=axes, eps=eps), weight, bias)
     roles = {"running_mean": mean, "running_var": variance, "weight": weight, "bias": bias}
     roles = {role: entry for role, entry in roles.items() if entry is not None}
     if not all(_plain(c, entry) for entry in roles.values()):
@@ -283,6 +281,10 @@ def _affine(c: _Capture, x: Any, weight: Any, bias: Any, shape: Sequence[int]) -
     if weight is not None:
         x = _mul(c, x, c.reshape(weight, shape))
     return x if bias is None else _add(c, x, c.reshape(bias, shape))
+
+
+def _channel_affine(c: _Capture, x: _Value, weight: Any, bias: Any) -> Any:
+    return _affine(c, x, weight, bias, [1, x.shape[1], *([1] * (len(x.shape) - 2))])
 
 
 def _instance_norm(
@@ -300,14 +302,14 @@ def _instance_norm(
     if not use_input:
         return _batch_norm(c, x, weight, bias, mean, variance, False, _m, eps)
     out = c.op("normalize", (x,), x.shape, axes=list(range(2, len(x.shape))), eps=eps)
-    return _affine(c, out, weight, bias, [1, x.shape[1], *([1] * (len(x.shape) - 2))])
+    return _channel_affine(c, out, weight, bias)
 
 
 def _group_norm(
     c: _Capture, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
 ) -> Any:
     out = c.op("normalize", (x,), x.shape, axes=list(range(1, len(x.shape))), eps=eps, groups=groups)
-    return _affine(c, out, weight, bias, [1, x.shape[1], *([1] * (len(x.shape) - 2))])
+    return _channel_affine(c, out, weight, bias)
 
 
 def _layer_norm(
@@ -498,7 +500,7 @@ _TRANSLATIONS: dict[str, Callable[..., Any]] = {
     **{
         name: (lambda c, out, x, *a, **k: _same(c, x))
         for name in ("dropout", "feature_dropout", "alpha_dropout", "contiguous", "alias", "detach", "clone", "lift_fresh_copy",
-                     "to", "type_as", "_to_copy", "identity", "detach")
+                     "to", "type_as", "_to_copy", "identity")
     },
     "gelu": lambda c, out, x, approximate="none": c.pointwise(x, "gelu" if approximate == "none" else "gelu_tanh"),
     "leaky_relu": lambda c, out, x, slope=0.01: c.pointwise(x, "leaky_relu", slope=float(slope)),
@@ -651,7 +653,8 @@ def _called(c: _Capture, node: Any, env: dict[Any, Any]) -> None:
             raise _Untranslated
     except (_Untranslated, TypeError, AttributeError):
         del c.ops[start:]
-        c.materialized = {k: v for k, v in c.materialized.items() if any(op.output == v.name for op in c.ops)}
+        made_so_far = {op.output for op in c.ops}
+        c.materialized = {key: value for key, value in c.materialized.items() if value.name in made_so_far}
         made = _unknown(c, name, args, meta)
     env[node] = made
     if str(getattr(node.target, "_opname", "")).endswith("_") and node.args:
@@ -661,8 +664,8 @@ def _called(c: _Capture, node: Any, env: dict[Any, Any]) -> None:
 def _rebind(env: dict[Any, Any], written: Any, made: Any) -> None:
     """An in-place op: whoever reads the written value later reads the result."""
     old = env.get(written)
-    for node, value in list(env.items()):
-        if value is old:
+    for node, value in env.items():
+        if value is old and old is not None:
             env[node] = made
 
 

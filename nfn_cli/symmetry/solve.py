@@ -209,7 +209,7 @@ def _label_distinctions(system: System) -> None:
             made[id(axis)] = replace(axis, label=mix(axis.label, marks[axis.unit]))
         return made[id(axis)]
 
-    kept = list(system.axes)
+    kept = system.axes  # alive until the end: `made` goes by identity
     system.axes = [marked(axis) for axis in kept]
     system.incidences = [replace(incidence, axis=marked(incidence.axis)) for incidence in system.incidences]
 

@@ -70,8 +70,9 @@ def _through(op: Op, axis: Axis, system: System) -> Axis:
     return out
 
 
-@rule("clip")
-def _clip(op: Op, inputs: list[Value], system: System) -> Value:
+@rule("clip", "softmax")
+def _order_only(op: Op, inputs: list[Value], system: System) -> Value:
+    """Neither magnitudes nor signs pass; the order of units does."""
     pin_amounts(system, *inputs[0])
     return tuple(without_amounts(axis) for axis in inputs[0])
 
@@ -82,14 +83,7 @@ def _scalar(op: Op, inputs: list[Value], system: System) -> Value:
     (value,) = inputs
     if op.attributes.get("add", 0.0) == 0.0:
         return value
-    pin_amounts(system, *value)
-    return tuple(without_amounts(axis) for axis in value)
-
-
-@rule("softmax")
-def _softmax(op: Op, inputs: list[Value], system: System) -> Value:
-    pin_amounts(system, *inputs[0])
-    return tuple(without_amounts(axis) for axis in inputs[0])
+    return _order_only(op, inputs, system)
 
 
 @rule("scale")

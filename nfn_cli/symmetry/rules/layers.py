@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
+from typing import TypeGuard
 
 import numpy as np
 
@@ -56,7 +58,7 @@ def _own_weight(op: Op, channel: Plain, system: System) -> Axis:
     if groups == 1:
         out = system.fresh(shape[out_dim])
         system.incident(weight, in_dim, channel, -1, signed=True)
-    elif not transposed and isinstance(channel, Axis) and len(channel) == groups and shape[in_dim] == 1:
+    elif not transposed and _is_depthwise(channel, shape[in_dim], groups):
         # depthwise: output slot i reads input slot i // multiplier, so it is a slot of the same unit
         tied = _repeated(channel, shape[out_dim] // groups)
         out = system.freed(tied)
@@ -67,8 +69,7 @@ def _own_weight(op: Op, channel: Plain, system: System) -> Axis:
             system.incident(weight, 1, channel, -1, signed=True, groups=groups)
             system.keep_blocks(groups, channel, out)
         else:
-            out = replace(out, label=(np.arange(len(out)) // (len(out) // groups)).astype(np.uint64))
-            system.registered(out)
+            out = _labelled_by_group(out, groups, system)
     else:
         system.pin(channel)
         out = system.fresh(shape[out_dim] * (groups if transposed else 1))
@@ -76,10 +77,18 @@ def _own_weight(op: Op, channel: Plain, system: System) -> Axis:
         if transposed:
             system.pin(out)
             return out
-        out = replace(out, label=(np.arange(len(out)) // (len(out) // groups)).astype(np.uint64))
-        system.registered(out)
+        out = _labelled_by_group(out, groups, system)
     system.incident(weight, out_dim, out, +1, signed=True)
     return out
+
+
+def _labelled_by_group(out: Axis, groups: int, system: System) -> Axis:
+    label = (np.arange(len(out)) // (len(out) // groups)).astype(np.uint64)
+    return system.registered(replace(out, label=label))
+
+
+def _is_depthwise(channel: Plain, into: int | None, groups: int) -> TypeGuard[Axis]:
+    return isinstance(channel, Axis) and len(channel) == groups and into == 1
 
 
 def _repeated(channel: Axis, multiplier: int) -> Axis:
@@ -92,12 +101,7 @@ def _constant_weight(op: Op, channel: Plain, system: System) -> Plain:
     weight, groups = op.parameters["weight"], int(op.attributes.get("groups", 1))
     shape = system.shape(weight)
     out_dim, in_dim = op.attributes["out_axis"], op.attributes["in_axis"]
-    if (
-        isinstance(channel, Axis)
-        and len(channel) == groups
-        and shape[in_dim] == 1
-        and not op.attributes.get("transposed")
-    ):
+    if not op.attributes.get("transposed") and _is_depthwise(channel, shape[in_dim], groups):
         out = system.registered(_repeated(channel, shape[out_dim] // groups))
         system.incident(weight, out_dim, out)
         return out
@@ -128,12 +132,27 @@ def _computed_weight(op: Op, channel: Plain, weight: Value, system: System) -> P
         else:
             system.joined([channel, into])
         return out
-    depthwise = isinstance(channel, Axis) and isinstance(out, Axis) and len(channel) == groups and size(into) == 1
-    if depthwise and isinstance(channel, Axis) and isinstance(out, Axis) and len(out) == groups:
+    if _is_depthwise(channel, size(into), groups) and isinstance(out, Axis) and len(out) == groups:
         system.tie("unit", channel.unit, out.unit)
         return out
     for axis in (channel, out, into):
         system.pin(axis)
+    return out
+
+
+def _gain_and_bias(roles: Mapping[str, str], channel: Axis, system: System) -> Axis:
+    """What a norm ends with: a gain takes up the sign that came in and frees what goes out; a bias alone keeps the sign."""
+    if "weight" in roles:
+        out = system.freed(channel)
+        system.incident_vector(roles["weight"], out, +1, signed=True)
+        system.incident_vector(roles["weight"], channel, 0, signed=True)
+        if "bias" in roles:
+            system.incident_vector(roles["bias"], out, +1, signed=True)
+    else:
+        out = channel.without_scale()
+        if "bias" in roles:
+            system.pin(channel, "sign", "shift")
+            system.incident_vector(roles["bias"], out)
     return out
 
 
@@ -152,17 +171,7 @@ def _batch_norm(op: Op, inputs: list[Value], system: System) -> Value:
     roles, eps = op.parameters, float(op.attributes.get("eps", 1e-5))
     system.incident_vector(roles["running_mean"], channel, +1, signed=True)
     system.incident_vector(roles["running_var"], channel, 2, offset=eps)
-    if "weight" in roles:
-        out = system.freed(channel)
-        system.incident_vector(roles["weight"], out, +1, signed=True)
-        system.incident_vector(roles["weight"], channel, 0, signed=True)
-        if "bias" in roles:
-            system.incident_vector(roles["bias"], out, +1, signed=True)
-    else:
-        out = channel.without_scale()
-        if "bias" in roles:
-            system.pin(channel, "sign", "shift")
-            system.incident_vector(roles["bias"], out)
+    out = _gain_and_bias(roles, channel, system)
     return (value[0], out, *value[2:])
 
 
@@ -180,17 +189,7 @@ def _layer_norm(op: Op, inputs: list[Value], system: System) -> Value:
     pin_amounts(system, *(axis for axis in value if axis is not channel))
     system.pin(channel, "scale", "shift")
     system.tie("sign", channel.sign[:-1], channel.sign[1:])
-    if "weight" in roles:
-        out = system.freed(channel)
-        system.incident_vector(roles["weight"], out, +1, signed=True)
-        system.incident_vector(roles["weight"], channel, 0, signed=True)
-        if "bias" in roles:
-            system.incident_vector(roles["bias"], out, +1, signed=True)
-    else:
-        out = channel.without_scale()
-        if "bias" in roles:
-            system.pin(channel, "sign")
-            system.incident_vector(roles["bias"], out)
+    out = _gain_and_bias(roles, channel, system)
     position = max(axes)
     return (*value[:position], out, *value[position + 1 :])
 
