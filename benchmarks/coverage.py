@@ -1,9 +1,11 @@
 """Which architectures are understood: every torchvision classifier and one of every timm family, with random weights.
 
-    python benchmarks/coverage.py --out coverage.jsonl [MODEL…]      (resumes: lines already there are not run again)
+    python benchmarks/coverage.py [--out FILE.jsonl] [MODEL…]     runs; lines already in FILE are not run again
+    python benchmarks/coverage.py --table [--out FILE.jsonl]      the table of the README, from FILE
 
-Columns: the captured graph computes what the module computes (float64); random group elements keep the function;
-canonicalize keeps it; canonicalizing a random orbit member gives the same weights; parts left opaque.
+Columns of a line: the captured graph computes what the module computes (float64); random group elements keep the function;
+the canonical form keeps it, from float64 and from float32 weights; the canonical form of a random orbit member has the same
+weights; parts left opaque. "attention": the graph multiplies values by each other through a softmax, so it is no plain CNN.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,14 @@ from framework_models import capture, import_frameworks, make, names, randomise,
 
 from nfn_cli.canonical.canonicalize import CanonicalOptions, canonical_element
 from nfn_cli.graph.from_export import graph_from_export
-from nfn_cli.graph.model import Network
+from nfn_cli.graph.model import Graph, Network
 from nfn_cli.graph.reference import evaluate
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.element import random_flat, to_flat
-from nfn_cli.symmetry.solve import find_symmetry
+from nfn_cli.symmetry.solve import Symmetry, find_symmetry
+
+OUT = Path(__file__).with_name("coverage.jsonl")
+GRAPH, FLOAT64, FLOAT32, ORBIT = 1e-9, 1e-10, 1e-5, 1e-6
 
 
 def first_tensor(answer: Any) -> torch.Tensor:
@@ -38,6 +44,20 @@ def change(old: Any, new: Any) -> float:
     return max(float(np.max(np.abs(a - b)) / max(1e-300, np.max(np.abs(a)))) for a, b in zip(old, new, strict=True))
 
 
+def canonical(symmetry: Symmetry, tensors: Mapping[str, Any]) -> TransformedTensors:
+    element = canonical_element(symmetry, tensors, CanonicalOptions())
+    return TransformedTensors(tensors, {}, symmetry, to_flat(symmetry, element))
+
+
+def distance(left: Any, right: Any) -> float:
+    return float(np.max(np.abs(left - right), initial=0) / max(1e-300, np.max(np.abs(left), initial=0)))
+
+
+def has_attention(graph: Graph) -> bool:
+    soft = {op.output for op in graph.ops if op.kind == "softmax"}
+    return any(op.kind == "matmul" and soft & set(op.inputs) for op in graph.ops)
+
+
 def row(name: str) -> dict[str, Any]:
     out: dict[str, Any] = {"model": name}
     started = time.perf_counter()
@@ -46,11 +66,14 @@ def row(name: str) -> dict[str, Any]:
         randomise(module)
         program, example = capture(name, module)
         graph = graph_from_export(program)
+        del program
+        out["attention"] = has_attention(graph)
         tensors = {key: value.numpy() for key, value in module.state_dict().items()}
+        out["parameters"] = sum(p.numel() for p in module.parameters())
         feed = {graph.inputs[0].name: example.numpy()}
-        before = evaluate(graph, tensors, feed)
         with torch.no_grad():
             wanted = first_tensor(module(example)).numpy()
+        before = evaluate(graph, tensors, feed)
         out["graph"] = change([wanted], before[:1])
         symmetry = find_symmetry([Network("", "cnn", graph)])
         out["opaque"] = list(symmetry.opaque[0])
@@ -60,38 +83,72 @@ def row(name: str) -> dict[str, Any]:
         moved_by = TransformedTensors(tensors, {}, symmetry, random_flat(symmetry, 1))
         moved = {key: moved_by[key] for key in tensors}
         out["group"] = change(before, evaluate(graph, moved, feed))
-        forms = []
-        for weights in (tensors, moved):
-            element = canonical_element(symmetry, weights, CanonicalOptions())
-            view = TransformedTensors(weights, {}, symmetry, to_flat(symmetry, element))
-            forms.append({key: view[key] for key in tensors})
-        out["canonical"] = change(before, evaluate(graph, forms[0], feed))
+        first, second = canonical(symmetry, tensors), canonical(symmetry, moved)
+        out["canonical"] = change(before, evaluate(graph, first, feed))
         out["orbit"] = max(
-            (float(np.max(np.abs(a - forms[1][k]), initial=0) / max(1e-300, np.max(np.abs(a), initial=0)))
-             for k, a in forms[0].items() if k in symmetry.actions), default=0.0
-        )  # fmt: skip
+            (distance(first[key], second[key]) for key in tensors if key in symmetry.actions), default=0.0
+        )
+        del moved, first, second
+        single = {key: a.astype(np.float32) if a.dtype == np.float64 else a for key, a in tensors.items()}
+        before = evaluate(graph, single, feed)
+        out["canonical_float32"] = change(before, evaluate(graph, canonical(symmetry, single), feed))
     except Exception as error:
         out["failed"] = f"{type(error).__name__}: {str(error)[:150]}"
     out["seconds"] = round(time.perf_counter() - started, 1)
     return out
 
 
+def right(line: Mapping[str, Any]) -> bool:
+    return bool(
+        line["graph"] < GRAPH
+        and line["group"] < FLOAT64
+        and line["canonical"] < FLOAT64
+        and line["canonical_float32"] < FLOAT32
+        and line["orbit"] < ORBIT
+    )
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Markdown: one row for each library and kind of network."""
+    out = [
+        "| networks | captured | function kept, one form per orbit | without opaque part | wrong |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for label, library, attention in (
+        ("torchvision CNNs", "torchvision", False),
+        ("timm CNN families", "timm", False),
+        ("torchvision, with attention", "torchvision", True),
+        ("timm families with attention", "timm", True),
+    ):
+        mine = [
+            line
+            for line in lines
+            if line["model"].startswith(library) and bool(line.get("attention", attention)) == attention
+        ]
+        done = [line for line in mine if "failed" not in line]
+        good = [line for line in done if right(line)]
+        whole = [line for line in good if not line["opaque"]]
+        out.append(f"| {label} ({len(mine)}) | {len(done)} | {len(good)} | {len(whole)} | {len(done) - len(good)} |")
+    return "\n".join(out)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
-    parser.add_argument("--out", type=Path, default=Path("coverage.jsonl"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--table", action="store_true", help="print the table of what is there, run nothing")
     arguments = parser.parse_args()
+    lines = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    if arguments.table:
+        print(table(lines))
+        return
     try:
         import_frameworks()
     except ImportError as error:
         sys.exit(f"skipped: {error}")
     torch.set_num_threads(1)
     wanted = arguments.models or [*(n for n in names() if n.startswith("torchvision:")), *timm_families()]
-    done = (
-        {json.loads(line)["model"] for line in arguments.out.read_text().splitlines()}
-        if arguments.out.exists()
-        else set()
-    )
+    done = {line["model"] for line in lines}
     for name in wanted:
         if name in done:
             continue
