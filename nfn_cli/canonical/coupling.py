@@ -52,7 +52,7 @@ def couplings(symmetry: Symmetry, tensors: Tensors, largest: bool = False) -> li
     for name, actions in symmetry.actions.items():
         if any(action.exponent == 2 for action in actions):
             continue
-        scaled = sorted({a.dim for a in actions if a.exponent and (a.scale >= 0).any()})
+        scaled = sorted({a.dim for a in actions if a.scaled})
         if not scaled:
             continue
         if len(scaled) > 2:
@@ -90,8 +90,8 @@ def number_of_classes(symmetry: Symmetry) -> int:
 
 def _grouped(actions: list[Action], symmetry: Symmetry, fixed: int) -> tuple[IntArray, Side]:
     """Slots that always get the same factor form a group."""
-    classes = np.stack([np.append(symmetry.classes["scale"], fixed)[action.scale] for action in actions])
-    powers = np.stack([action.power * action.exponent for action in actions]).astype(np.float64)
+    classes = np.concatenate([np.append(symmetry.classes["scale"], fixed)[action.scale] for action in actions])
+    powers = np.concatenate([action.power * action.exponent for action in actions]).astype(np.float64)
     powers[classes == fixed] = 0.0
     _, first, group = np.unique(
         np.concatenate([classes, powers.astype(np.int64)]), axis=1, return_index=True, return_inverse=True

@@ -184,10 +184,12 @@ class Refinement:
 
     def _decide_from(self, name: str, action: Action, wanted: IntArray) -> None:
         statistic = projected(self.tensors[name], self.symmetry.actions[name], action.dim, self.keys, self.element)
-        use = action.sign >= 0
-        classes = self.symmetry.classes["sign"][action.sign[use]]
+        classes = np.append(self.symmetry.classes["sign"], len(self.decided))[action.sign]
+        open_ = ~np.append(self.decided, True)[classes]
         total = np.zeros(len(self.decided))
-        np.add.at(total, classes, statistic[use])
+        alone = open_.sum(axis=0) == 1  # the other signs of a product are decided
+        for row, still in zip(classes, open_, strict=True):
+            np.add.at(total, row[still & alone], statistic[still & alone])
         scale = float(np.sqrt(np.mean(statistic**2))) if len(statistic) else 0.0
         clear = np.abs(total) > self.tolerance * scale
         fresh = clear & ~self.decided & np.isin(np.arange(len(total)), wanted)

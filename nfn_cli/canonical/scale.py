@@ -67,11 +67,12 @@ def _settle_batch_norms(symmetry: Symmetry, tensors: Tensors, x: FloatArray, set
     for name, actions in symmetry.actions.items():
         for action in actions:
             if action.exponent == 2:
-                use = action.scale >= 0
-                classes = symmetry.classes["scale"][action.scale[use]]
+                scale, power = action.scale[0], action.power[0]  # such a magnitude is never a product
+                use = scale >= 0
+                classes = symmetry.classes["scale"][scale[use]]
                 variance = tensors[name].reshape(-1).astype(np.float64)[use] + action.offset
                 good = variance > 0
-                np.add.at(total, classes[good], -0.5 * np.log(variance[good]) / action.power[use][good])
+                np.add.at(total, classes[good], -0.5 * np.log(variance[good]) / power[use][good])
                 np.add.at(times, classes[good], 1)
                 settled[classes] = True
     x[times > 0] = (total / np.maximum(times, 1))[times > 0]

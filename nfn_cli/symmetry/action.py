@@ -74,9 +74,9 @@ def multiplier(action: Action, element: FlatElement) -> FloatArray | None:
     """(length of the axis,) factors of one action; None when all are 1."""
     factor = np.ones(len(action.unit))
     if action.exponent:
-        factor = np.append(element.scale, 1.0)[action.scale] ** (action.power * action.exponent)
+        factor = (np.append(element.scale, 1.0)[action.scale] ** (action.power * action.exponent)).prod(axis=0)
     if action.signed:
-        factor = factor * np.append(element.sign, 1.0)[action.sign]
+        factor = factor * np.append(element.sign, 1.0)[action.sign].prod(axis=0)
         odd = np.append(element.shift, 0)[action.shift] % 2 != 0
         factor = np.where(odd, -factor, factor)
     return None if (factor == 1.0).all() else factor

@@ -11,16 +11,20 @@ from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.model import Graph, Network, Op
 from nfn_cli.symmetry.axis import Axis, HashArray, IntArray, mix
 from nfn_cli.symmetry.blocks import find_blocks
+from nfn_cli.symmetry.families import Families, Layout, numbered
+from nfn_cli.symmetry.relations import BoolArray
 from nfn_cli.symmetry.rules import Entry, apply_rule, settled
-from nfn_cli.symmetry.system import Incidence, System, components, summed_hash
+from nfn_cli.symmetry.slots import FAMILIES, Solution, flattened, solved
+from nfn_cli.symmetry.system import Incidence, System
 from nfn_cli.symmetry.unit_set import UnitSet
-
-_FAMILIES = ("scale", "sign", "shift")
 
 
 @dataclass(frozen=True, eq=False)
 class Action:
-    """An `Incidence` in flat numbers: for each slot its unit and which entries of an element's vectors it takes (−1: none)."""
+    """An `Incidence` in flat numbers: for each slot its unit and which entries of an element's vectors it takes (−1: none).
+
+    `power`, `scale` and `sign` are (D, slots): a slot may carry a product of several magnitudes or signs; the others (slots,).
+    """
 
     tensor: str
     dim: int
@@ -35,6 +39,11 @@ class Action:
     sign: IntArray
     shift: IntArray
     groups: int = 1
+
+    @property
+    def scaled(self) -> bool:
+        """Whether any slot carries a magnitude that an element may set."""
+        return bool(self.exponent) and bool((self.scale >= 0).any())
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,78 +127,49 @@ def _with_phase_bias(op: Op, made_by: Mapping[str, Op], reads: Sequence[str]) ->
 
 
 def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...], ...]) -> Symmetry:
-    root = {kind: components(system.counts[kind], system.edges[kind]) for kind in system.counts}
-    pinned = {}
-    for kind, nodes in system.pinned.items():
-        pinned[kind] = np.zeros(system.counts[kind], bool)
-        pinned[kind][root[kind][np.concatenate(nodes)]] = True
-        pinned[kind] = pinned[kind][root[kind]]
+    solution = solved(system)
     _label_distinctions(system)
     axes = _distinct(system.axes, system.incidences)
-    slots = {
-        name: np.concatenate([np.asarray(getattr(axis, name)) for axis in axes]) if axes else np.zeros(0, np.int64)
-        for name in Axis.__slots__
-    }
-    where = np.repeat(np.arange(len(axes)), [len(axis) for axis in axes])
-    unit = root["unit"][slots["unit"].astype(np.int64)]
-    node = {
-        kind: np.where(pinned[kind][slots[kind].astype(np.int64)], 0, root[kind][slots[kind].astype(np.int64)])
-        for kind in _FAMILIES
-    }
-    units = system.counts["unit"]
-    # A unit is told apart by its slots: in which axis, under which label, and how they share magnitudes and signs.
-    slot_hash = mix(where, slots["label"], slots["power"], *(node[kind] != 0 for kind in _FAMILIES))
-    slot_hash = mix(
-        slot_hash,
-        *(
-            summed_hash(node[kind], slot_hash, system.counts[kind])[node[kind]] * (node[kind] != 0)
-            for kind in _FAMILIES
-        ),
-    )
-    signature = summed_hash(unit, slot_hash, units)
-    fixed_units = pinned["unit"].copy()
+    if not axes:
+        nothing = {kind: np.zeros(0, np.int64) for kind in FAMILIES}
+        return Symmetry((), {}, dict.fromkeys(FAMILIES, ()), nothing, nothing["shift"], opaque)
+    slots = flattened(axes, solution)
+    signature, of_node = slots.signatures(system.counts)
+    fixed_units = solution.fixed.copy()
     # Two slots of one unit under one label cannot be told apart: leave such units where they are.
-    code = mix(where, slots["label"], unit)
+    code = mix(slots.where, slots.label, slots.unit)
     _, back, count = np.unique(code, return_inverse=True, return_counts=True)
-    fixed_units[unit[count[back] > 1]] = True
+    fixed_units[slots.unit[count[back] > 1]] = True
+    units = system.counts["unit"]
     has_family = np.zeros(units, bool)
-    for kind in _FAMILIES:
-        has_family[unit[node[kind] != 0]] = True
-    first_slot = np.full(units, len(unit), np.int64)
-    np.minimum.at(first_slot, unit, np.arange(len(unit)))
-    present = np.flatnonzero((first_slot < len(unit)) & (~fixed_units[root["unit"][np.arange(units)]] | has_family))
-    blocks = find_blocks(system, root["unit"], mix(signature, fixed_units), fixed_units)
+    for kind in FAMILIES:
+        has_family[slots.unit[(slots.node[kind] != 0).any(axis=0)]] = True
+    first_slot = np.full(units, len(slots.unit), np.int64)
+    np.minimum.at(first_slot, slots.unit, np.arange(len(slots.unit)))
+    present = np.flatnonzero((first_slot < len(slots.unit)) & (~fixed_units[solution.unit] | has_family))
+    blocks = find_blocks(system, solution.unit, mix(signature, fixed_units), fixed_units)
     fixed_units |= blocks.torn
     signature = mix(signature, fixed_units, blocks.kind)
     key, group = np.unique(signature[present], return_inverse=True)
-    order_of_group = np.full(len(key), len(unit), np.int64)
+    order_of_group = np.full(len(key), len(slots.unit), np.int64)
     np.minimum.at(order_of_group, group, first_slot[present])
     rank = np.argsort(np.argsort(order_of_group, kind="stable"), kind="stable")
     order = np.lexsort((first_slot[present], blocks.ordered(first_slot)[present], rank[group]))
     flat_of_node = np.full(units, -1, np.int64)
     flat_of_node[present[order]] = np.arange(len(present))
-    flat_unit = flat_of_node[unit]
-    sizes = np.bincount(rank[group], minlength=len(key)).astype(np.int64)
-    starts_units = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
-    set_of_unit = np.repeat(np.arange(len(key)), sizes)
-    families = {
-        kind: _families(
-            kind, flat_unit, node[kind], where, np.asarray(slots["label"], np.uint64), set_of_unit, sizes, starts_units
-        )
-        for kind in _FAMILIES
-    }
-    actions = _actions(system, root, pinned, flat_of_node, families)
-    unit_sets = blocks.noted(
-        _unit_sets(
-            system, actions, sizes, starts_units, first_axis, fixed_units, present[order], families, where, first_slot
-        ),
-        present[order],
-    )
+    flat_unit = flat_of_node[slots.unit]
+    layout = Layout(np.bincount(rank[group], minlength=len(key)).astype(np.int64))
+    families = {kind: numbered(kind, slots, of_node[kind], flat_unit, layout) for kind in FAMILIES}
+    actions = _actions(system, solution, flat_of_node, families)
+    members = present[order]
+    set_axes = slots.where[first_slot[members[layout.starts]]] if len(members) else np.zeros(0, np.int64)
+    networks = np.searchsorted(first_axis, set_axes, side="right") - 1
+    unit_sets = blocks.noted(_unit_sets(actions, layout, networks, fixed_units[members], families), members)
     return Symmetry(
         unit_sets,
         actions,
-        {kind: families[kind].starts for kind in _FAMILIES},
-        {kind: families[kind].classes for kind in _FAMILIES},
+        {kind: families[kind].starts for kind in FAMILIES},
+        {kind: families[kind].classes for kind in FAMILIES},
         _shift_signs(actions, len(families["shift"].classes)),
         opaque,
     )
@@ -219,72 +199,15 @@ def _distinct(axes: list[Axis], incidences: list[Incidence]) -> list[Axis]:
     return list({id(axis): axis for axis in [*axes, *(incidence.axis for incidence in incidences)]}.values())
 
 
-@dataclass(frozen=True, eq=False)
-class _Families:
-    counts: IntArray
-    starts: tuple[int, ...]
-    classes: IntArray
-    sorted_pairs: IntArray
-    flat_of_pair: IntArray
-    nodes: int
-
-    def lookup(self, flat_unit: IntArray, node: IntArray) -> IntArray:
-        """(unit, node) -> flat entry; −1 where the slot carries none."""
-        code = flat_unit * self.nodes + node
-        if not len(self.sorted_pairs):
-            return np.full(len(code), -1, np.int64)
-        at = np.minimum(np.searchsorted(self.sorted_pairs, code), len(self.sorted_pairs) - 1)
-        return np.where((self.sorted_pairs[at] == code) & (node != 0) & (flat_unit >= 0), self.flat_of_pair[at], -1)
-
-
-def _families(
-    kind: str,
-    flat_unit: IntArray,
-    node: IntArray,
-    where: IntArray,
-    label: HashArray,
-    set_of_unit: IntArray,
-    sizes: IntArray,
-    starts_units: IntArray,
-) -> _Families:
-    """Number each unit's magnitudes (signs, shifts) in the order in which its axes meet them."""
-    nodes = int(node.max(initial=0)) + 1
-    use = np.flatnonzero((node != 0) & (flat_unit >= 0))
-    use = use[np.lexsort((label[use], where[use], flat_unit[use]))]
-    pair = flat_unit[use] * nodes + node[use]
-    pairs, first = np.unique(pair, return_index=True)
-    by_appearance = np.argsort(first, kind="stable")
-    owner = pairs[by_appearance] // nodes
-    ordinal = np.arange(len(owner)) - np.searchsorted(owner, owner) if len(owner) else np.zeros(0, np.int64)
-    counts = np.zeros(len(sizes), np.int64)
-    np.maximum.at(counts, set_of_unit[owner], ordinal + 1)
-    starts = np.concatenate([[0], np.cumsum(counts * sizes)]).astype(np.int64)
-    of = set_of_unit[owner]
-    flat = starts[of] + ordinal * sizes[of] + owner - starts_units[of]
-    classes = np.full(int(starts[-1]), -1, np.int64)
-    classes[flat] = pairs[by_appearance] % nodes
-    _, classes = np.unique(classes, return_inverse=True)
-    flat_of_pair = np.empty(len(pairs), np.int64)
-    flat_of_pair[by_appearance] = flat
-    return _Families(counts, tuple(int(s) for s in starts[:-1]), classes.astype(np.int64), pairs, flat_of_pair, nodes)
-
-
 def _actions(
-    system: System,
-    root: Mapping[str, IntArray],
-    pinned: Mapping[str, np.ndarray[tuple[int], np.dtype[np.bool_]]],
-    flat_of_node: IntArray,
-    families: Mapping[str, _Families],
+    system: System, solution: Solution, flat_of_node: IntArray, families: Mapping[str, Families]
 ) -> dict[str, tuple[Action, ...]]:
     out: dict[str, list[Action]] = {}
     for incidence in system.incidences:
         axis = incidence.axis
-        flat_unit = flat_of_node[root["unit"][axis.unit]]
-        entry = {}
-        for kind in _FAMILIES:
-            nodes = getattr(axis, kind)
-            nodes = np.where(pinned[kind][nodes], 0, root[kind][nodes])
-            entry[kind] = families[kind].lookup(flat_unit, nodes)
+        flat_unit = flat_of_node[solution.unit[axis.unit]]
+        carried = {kind: solution.carried(axis, kind) for kind in FAMILIES}
+        entry = {kind: families[kind].lookup(flat_unit, node) for kind, (node, _) in carried.items()}
         out.setdefault(incidence.tensor, []).append(
             Action(
                 incidence.tensor,
@@ -295,50 +218,44 @@ def _actions(
                 incidence.phase,
                 flat_unit,
                 axis.label,
-                axis.power,
-                **entry,
-                groups=incidence.groups,
+                carried["scale"][1],
+                entry["scale"],
+                entry["sign"],
+                entry["shift"][0],
+                incidence.groups,
             )
         )
     return {tensor: tuple(actions) for tensor, actions in out.items()}
 
 
 def _unit_sets(
-    system: System,
     actions: Mapping[str, tuple[Action, ...]],
-    sizes: IntArray,
-    starts: IntArray,
-    first_axis: list[int],
-    fixed_units: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    nodes: IntArray,
-    families: Mapping[str, _Families],
-    where: IntArray,
-    first_slot: IntArray,
+    layout: Layout,
+    networks: IntArray,
+    fixed: BoolArray,
+    families: Mapping[str, Families],
 ) -> tuple[UnitSet, ...]:
-    touches: list[dict[tuple[str, int], bool]] = [{} for _ in sizes]
-    bounds = np.concatenate([starts, [int(sizes.sum())]])
+    touches: list[dict[tuple[str, int], bool]] = [{} for _ in layout.sizes]
     for tensor_actions in actions.values():
         for action in tensor_actions:
-            here = np.unique(np.searchsorted(bounds, np.unique(action.unit[action.unit >= 0]), side="right") - 1)
-            for number in here:
+            for number in np.unique(layout.set_of_unit[action.unit[action.unit >= 0]]):
                 pair = (action.tensor, action.dim)
                 touches[number][pair] = touches[number].get(pair, False) or action.exponent == 1
     names: dict[str, int] = {}
     made = []
-    for number, (size, start) in enumerate(zip(sizes, starts, strict=True)):
+    for number, (size, start) in enumerate(zip(layout.sizes, layout.starts, strict=True)):
         pairs = touches[number]
         maker = next((tensor for (tensor, _), makes in pairs.items() if makes), next(iter(pairs), ("units", 0))[0])
         name = _layer_name(maker)
         names[name] = names.get(name, 0) + 1
-        axis = int(where[first_slot[nodes[start]]])
         made.append(
             UnitSet(
                 name if names[name] == 1 else f"{name}#{names[name]}",
-                int(np.searchsorted(first_axis, axis, side="right") - 1),
+                int(networks[number]),
                 int(size),
                 int(start),
-                not bool(fixed_units[nodes[start]]),
-                {kind: int(families[kind].counts[number]) for kind in _FAMILIES},
+                not bool(fixed[start]),
+                {kind: int(families[kind].counts[number]) for kind in FAMILIES},
                 tuple(pairs),
             )
         )
@@ -357,5 +274,5 @@ def _shift_signs(actions: Mapping[str, tuple[Action, ...]], shifts: int) -> IntA
             if action.phase:
                 signed = next(a for a in tensor_actions if a.signed and a.dim == action.dim)
                 use = action.shift >= 0
-                signs[action.shift[use]] = signed.sign[use]
+                signs[action.shift[use]] = signed.sign[0][use]  # such a sign is never a product
     return signs

@@ -9,6 +9,7 @@ import numpy as np
 
 from nfn_cli.errors import Refused
 from nfn_cli.symmetry.axis import Axis, HashArray, IntArray, mix
+from nfn_cli.symmetry.relations import Relation
 
 KINDS = ("unit", "scale", "sign", "shift")
 
@@ -61,6 +62,7 @@ class System:
     aliases: Mapping[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 1))
     edges: dict[str, list[tuple[IntArray, IntArray]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    relations: dict[str, list[Relation]] = field(default_factory=lambda: {"scale": [], "sign": []})
     pinned: dict[str, list[IntArray]] = field(default_factory=lambda: {kind: [np.zeros(1, np.int64)] for kind in KINDS})
     axes: list[Axis] = field(default_factory=list)
     incidences: list[Incidence] = field(default_factory=list)
@@ -113,6 +115,17 @@ class System:
     def tie(self, kind: str, left: IntArray, right: IntArray) -> None:
         self.edges[kind].append((left, right))
 
+    def relate(self, kind: str, *terms: tuple[IntArray, IntArray]) -> None:
+        """Slot by slot, the (nodes, coefficients) of all terms add up to 0 (to an even number for signs)."""
+        if terms[0][0].size:
+            self.relations[kind].append(Relation(*(np.stack(part) for part in zip(*terms, strict=True))))
+
+    def summed(self, kind: str, left: tuple[IntArray, IntArray], right: tuple[IntArray, IntArray]) -> IntArray:
+        """New nodes that carry the sums of two terms (nodes, coefficients)."""
+        made = self.nodes(kind, len(left[0]))
+        self.relate(kind, left, right, (made, np.full(len(made), -1)))
+        return made
+
     def pin(self, axis: Axis | int | None, *kinds: str) -> None:
         """Nothing (or only `kinds`) on this axis may change."""
         if isinstance(axis, Axis):
@@ -144,15 +157,19 @@ class System:
         for axis in known[1:]:
             self.tie("unit", first.unit, axis.unit)
             self.tie("sign", first.sign, axis.sign)
-            same = first.power == axis.power
-            self.tie("scale", first.scale[same], axis.scale[same])
-            for each in (first, axis):
-                self.pinned["scale"].append(each.scale[~same])
+            self.tie_scales(first, 1, axis, 1)
             if not np.array_equal(shift, axis.shift):
                 self.pin(first, "shift")
                 self.pin(axis, "shift")
             label = mix(label, axis.label)
         return self.registered(Axis(first.unit, label, first.scale, first.power, first.sign, shift))
+
+    def tie_scales(self, left: Axis, times: int, right: Axis, other_times: int) -> None:
+        """Magnitudes of one axis to the power `times` equal those of the other to the power `other_times`, slot by slot."""
+        a, b = left.power * times, right.power * other_times
+        same = a == b
+        self.tie("scale", left.scale[same], right.scale[same])
+        self.relate("scale", (left.scale[~same], a[~same]), (right.scale[~same], -b[~same]))
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         return self.shapes[tensor]
@@ -191,7 +208,7 @@ class System:
         self.incident(tensor, dim, axis, exponent, **how)  # type: ignore[arg-type]
 
     def tie_shared_tensors(self) -> None:
-        """A tensor that several ops read must change in one way for all: units tied, magnitudes and signs pinned."""
+        """A tensor that several ops read must change in one way for all."""
         by_tensor: dict[str, dict[int, list[Incidence]]] = {}
         for incidence in self.incidences:
             uses = by_tensor.setdefault(incidence.tensor, {})
@@ -200,15 +217,30 @@ class System:
             uses.setdefault(use, []).append(incidence)
         kept: list[Incidence] = []
         for by_use in by_tensor.values():
-            first = next(iter(by_use.values()))
-            if len(by_use) > 1:
-                everything = [incidence for one in by_use.values() for incidence in one]
-                for incidence in everything:
-                    self.pin(incidence.axis, "scale", "sign", "shift")
-                for dim in {incidence.dim for incidence in everything}:
-                    self.joined([next((i.axis for i in one if i.dim == dim), None) for one in by_use.values()])
+            first, *others = by_use.values()
+            for other in others:
+                self._tie_uses(first, other)
             kept.extend(first)
         self.incidences = kept
+
+    def _tie_uses(self, first: list[Incidence], other: list[Incidence]) -> None:
+        """Two ops' views of one tensor agree where the incidences of one answer, one by one, to those of the other."""
+        left, right = (sorted(one, key=lambda i: (i.dim, i.exponent == 0)) for one in (first, other))
+        alike = len(left) == len(right) and all(
+            (a.dim, a.exponent == 0, a.signed, a.offset, a.phase, b.phase, a.groups)
+            == (b.dim, b.exponent == 0, b.signed, b.offset, 0, 0, b.groups)
+            for a, b in zip(left, right, strict=True)
+        )
+        if alike:
+            for a, b in zip(left, right, strict=True):
+                self.joined([a.axis.without_scale(), b.axis.without_scale()])
+                if a.exponent:
+                    self.tie_scales(a.axis, a.exponent, b.axis, b.exponent)
+            return
+        for incidence in (*first, *other):
+            self.pin(incidence.axis, "scale", "sign", "shift")
+        for dim in {incidence.dim for incidence in (*first, *other)}:
+            self.joined([next((i.axis for i in one if i.dim == dim), None) for one in (first, other)])
 
 
 def components(count: int, edges: list[tuple[IntArray, IntArray]]) -> IntArray:

@@ -135,11 +135,14 @@ def _mul(op: Op, inputs: list[Value], system: System) -> Value:
 
 
 def _product(left: Plain, right: Plain, system: System) -> Plain:
-    """Magnitudes multiply. Where both factors bring one, none is claimed (a factor of a gate brings none)."""
+    """Magnitudes and signs multiply, also where one factor is spread along the axis."""
     if not isinstance(left, Axis) or (len(left) == 1 and size(right) != 1):
         left, right = right, left
     if not isinstance(left, Axis):
         return left if right == 1 else right
+    if isinstance(right, Axis) and len(right) == 1 < len(left):
+        spread = right.taken(np.zeros(len(left), np.int64), 0)
+        return _multiplied(left, spread, system)
     if not isinstance(right, Axis) or len(right) != len(left):
         if isinstance(right, Axis):
             system.pin(right)
@@ -147,20 +150,32 @@ def _product(left: Plain, right: Plain, system: System) -> Plain:
             system.pin(left, "unit")
         return left
     system.tie("unit", left.unit, right.unit)
-    same = left.scale == right.scale
-    clash = (left.scale != 0) & (right.scale != 0) & ~same
-    system.pinned["scale"] += [left.scale[clash], right.scale[clash]]
-    power = np.where(same, left.power + right.power, np.where(left.scale != 0, left.power, right.power))
+    return _multiplied(left, right, system)
+
+
+def _multiplied(left: Axis, right: Axis, system: System) -> Axis:
+    """The units of `left`, with the amounts of both."""
+    same, both = left.scale == right.scale, (left.scale != 0) & (right.scale != 0)
     scale = np.where(left.scale != 0, left.scale, right.scale)
-    scale = np.where(clash | (power == 0), 0, scale)
-    sign, shift = (_parity(getattr(left, kind), getattr(right, kind), kind, system) for kind in ("sign", "shift"))
-    return system.registered(Axis(left.unit, left.label, scale, power, sign, shift))
+    power = np.where(same, left.power + right.power, np.where(left.scale != 0, left.power, right.power))
+    mixed = both & ~same
+    if mixed.any():
+        scale[mixed] = system.summed("scale", *((axis.scale[mixed], axis.power[mixed]) for axis in (left, right)))
+        power[mixed] = 1
+    scale = np.where(power == 0, 0, scale)
+    sign = np.where(left.sign == right.sign, 0, np.where(left.sign != 0, left.sign, right.sign))
+    mixed = (left.sign != 0) & (right.sign != 0) & (left.sign != right.sign)
+    if mixed.any():
+        ones = np.ones(int(mixed.sum()), np.int64)
+        sign[mixed] = system.summed("sign", (left.sign[mixed], ones), (right.sign[mixed], ones))
+    return system.registered(Axis(left.unit, left.label, scale, power, sign, _shifts(left, right, system)))
 
 
-def _parity(left: IntArray, right: IntArray, kind: str, system: System) -> IntArray:
-    clash = (left != 0) & (right != 0) & (left != right)
-    system.pinned[kind] += [left[clash], right[clash]]
-    return np.where(clash | (left == right), 0, np.where(left != 0, left, right))
+def _shifts(left: Axis, right: Axis, system: System) -> IntArray:
+    """(−1)^k of one factor passes; where both bring phases, none is claimed."""
+    clash = (left.shift != 0) & (right.shift != 0) & (left.shift != right.shift)
+    system.pinned["shift"] += [left.shift[clash], right.shift[clash]]
+    return np.where(clash | (left.shift == right.shift), 0, np.where(left.shift != 0, left.shift, right.shift))
 
 
 @rule("reduce")
