@@ -5,11 +5,9 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from nfn_cli.graph.aten import Capture, Parameter, Value, translated
-from nfn_cli.graph.aten.registry import Shapes, leaves
+from nfn_cli.graph.aten import Program, Result, Results, Tensor
+from nfn_cli.graph.aten.registry import leaves
 from nfn_cli.graph.model import Graph
-
-_LARGEST_CONSTANT = 4096  # entries of a tensor that stands in the graph itself
 
 
 def graph_from_export(program: Any) -> Graph:
@@ -18,63 +16,61 @@ def graph_from_export(program: Any) -> Graph:
     Raises:
         Refused: the program holds what is not a computation on tensors (code "not-capturable").
     """
-    c = Capture()
+    run = Program()
     env: dict[Any, Any] = {}
     outputs: list[Any] = []
     for node in program.graph_module.graph.nodes:
         if node.op == "placeholder":
-            env[node] = _placeholder(c, node, program)
+            env[node] = _placeholder(run, node, program)
         elif node.op == "call_function":
-            if node.target is operator.getitem:
-                env[node] = env[node.args[0]][node.args[1]]
-            else:
-                _called(c, node, env)
+            env[node] = _called(run, node, env)
         elif node.op == "output":
             outputs = [env.get(n) for n in leaves(node.args[0])]
-    return c.graph(outputs)
+    return run.graph(outputs)
 
 
-def _placeholder(c: Capture, node: Any, program: Any) -> Value | Parameter | None:
-    signature = program.graph_signature
-    shape = tuple(int(n) for n in getattr(node.meta.get("val"), "shape", ()))
+def _placeholder(run: Program, node: Any, program: Any) -> Tensor | None:
+    signature, meta = program.graph_signature, node.meta.get("val")
+    result = _results(meta)
+    if not isinstance(result, Result):
+        return None
     tensor = signature.inputs_to_parameters.get(node.name)
     buffer = signature.inputs_to_buffers.get(node.name)
     if tensor is None and buffer is not None and buffer not in signature.non_persistent_buffers:
         tensor = buffer
     if tensor is not None:
-        return c.parameter(tensor, shape, buffer is None)
+        return run.parameter(tensor, result.shape, buffer is None, result.floating)
     constant = signature.inputs_to_lifted_tensor_constants.get(node.name) or buffer
     if constant is not None:
         array = program.constants.get(constant)
-        if array is None or array.numel() > _LARGEST_CONSTANT or array.is_meta:
-            return None
-        return c.op("constant", (), shape, value=array.tolist())
-    return c.input(node.name, shape)
+        values = None if array is None or array.is_meta else array.tolist() if array.numel() < 1 << 16 else None
+        return run.constant(result.shape, values, result.floating)
+    return run.input(node.name, result.shape, result.floating)
 
 
-def _called(c: Capture, node: Any, env: dict[Any, Any]) -> None:
-    target = str(getattr(node.target, "_opname", None) or node.target)
-    name = target.removesuffix("_") if not target.startswith("_") else target
+def _called(run: Program, node: Any, env: dict[Any, Any]) -> Any:
     args = _resolved(node.args, env)
-    kwargs = {key: _resolved(value, env) for key, value in node.kwargs.items() if key not in ("dtype", "memory_format")}
-    made = translated(c, name, args, kwargs, _shapes(node.meta.get("val")))
-    env[node] = made
-    if target.endswith("_") and node.args:
-        _rebind(env, node.args[0], made)
+    if node.target is operator.getitem:
+        return None if args[0] is None else args[0][args[1]]
+    meta = node.meta.get("val")
+    if isinstance(meta, (bool, int, float)):
+        return meta
+    if type(meta).__name__ in ("SymInt", "SymFloat", "SymBool"):
+        return {"SymInt": int, "SymFloat": float, "SymBool": bool}[type(meta).__name__](meta)
+    name = str(getattr(node.target, "_opname", None) or node.target)
+    return run.call(name, args, {key: _resolved(value, env) for key, value in node.kwargs.items()}, _results(meta))
 
 
-def _shapes(meta: Any) -> Shapes:
+def _results(meta: Any) -> Results:
     if isinstance(meta, (list, tuple)):
-        return [tuple(int(n) for n in part.shape) if hasattr(part, "shape") else None for part in meta]
-    return tuple(int(n) for n in meta.shape) if hasattr(meta, "shape") else None
+        return [_result(part) for part in meta]
+    return _result(meta)
 
 
-def _rebind(env: dict[Any, Any], written: Any, made: Any) -> None:
-    """An in-place op: whoever reads the written value later reads the result."""
-    old = env.get(written)
-    for node, value in env.items():
-        if value is old and old is not None:
-            env[node] = made
+def _result(meta: Any) -> Result | None:
+    if not hasattr(meta, "shape"):
+        return None
+    return Result(tuple(int(n) for n in meta.shape), bool(meta.dtype.is_floating_point))
 
 
 def _resolved(entry: Any, env: dict[Any, Any]) -> Any:

@@ -19,7 +19,7 @@ class Op:
     | kind | inputs -> output | parameters (role: tensor name) | attributes |
     | --- | --- | --- | --- |
     | linear | (N, …, I) -> (N, …, O) | weight, bias? | out_axis, in_axis: axes of the weight |
-    | conv | (N, I, S) -> (N, O, S') | weight, bias?; a computed weight is the second input | out_axis, in_axis; the other axes are the kernel's in order; groups, stride, padding, dilation (ints or tuples) |
+    | conv | (N, I, S) -> (N, O, S') | weight, bias?; a computed weight is the second input | out_axis, in_axis; the other axes are the kernel's in order; groups, stride, padding, dilation (ints or tuples); transposed, output_padding |
     | batch_norm | (N, C, S) -> same | weight?, bias?, running_mean, running_var | eps |
     | layer_norm | (N, …, C) -> same | weight?, bias? | eps, axes: normalized axes |
     | pointwise | any -> same | weight? (prelu slopes) | function: a name of `activations.ACTIVATIONS`; omega for sin; slope for leaky_relu |

@@ -111,7 +111,8 @@ def _conv(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArra
     dilation = _tuple(op.attributes.get("dilation", 1), spatial)
     padding = _tuple(op.attributes.get("padding", 0), spatial)
     if op.attributes.get("transposed", False):
-        out = _transposed_conv(x, weight, groups, stride, padding)
+        behind = _tuple(op.attributes.get("output_padding", 0), spatial)
+        out = _transposed_conv(x, weight, groups, stride, padding, dilation, behind)
     else:
         out = _direct_conv(x, weight, groups, stride, padding, dilation)
     if "bias" in op.parameters:
@@ -148,19 +149,29 @@ def _direct_conv(
 
 
 def _transposed_conv(
-    x: FloatArray, weight: FloatArray, groups: int, stride: tuple[int, ...], padding: tuple[int, ...]
+    x: FloatArray,
+    weight: FloatArray,
+    groups: int,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    behind: tuple[int, ...],
 ) -> FloatArray:
     """(N, I, S), (O/groups, I, K) -> (N, O, S'): each input position adds the kernel into the output."""
     kernel = weight.shape[2:]
     per_out, per_in = weight.shape[0], weight.shape[1] // groups
-    size = [(n - 1) * s + k for n, s, k in zip(x.shape[2:], stride, kernel, strict=True)]
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    size = [(n - 1) * s + r + b for n, s, r, b in zip(x.shape[2:], stride, reach, behind, strict=True)]
     out = np.zeros((x.shape[0], groups * per_out, *size))
     patch = x.reshape(x.shape[0], groups, per_in, -1)
     for position in product(*(range(k) for k in kernel)):
         tap: Any = (..., *position)
         taps = weight[tap].astype(np.float64).reshape(per_out, groups, per_in)
         part = np.matmul(taps.transpose(1, 0, 2), patch).reshape(x.shape[0], -1, *x.shape[2:])
-        window = tuple(slice(k, k + (n - 1) * s + 1, s) for k, n, s in zip(position, x.shape[2:], stride, strict=True))
+        window = tuple(
+            slice(k * d, k * d + (n - 1) * s + 1, s)
+            for k, d, n, s in zip(position, dilation, x.shape[2:], stride, strict=True)
+        )
         out[(slice(None), slice(None), *window)] += part
     crop = tuple(slice(p, n - p) for p, n in zip(padding, size, strict=True))
     return out[(slice(None), slice(None), *crop)]

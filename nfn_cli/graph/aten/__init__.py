@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nfn_cli.graph.aten import arithmetic, layers, normalization, shapes  # noqa: F401 — they fill the table
-from nfn_cli.graph.aten.capture import Capture, Parameter, Value
-from nfn_cli.graph.aten.registry import translated
+from nfn_cli.graph.aten import arithmetic, layers, normalization, reductions, shapes  # noqa: F401 — they fill the table
+from nfn_cli.graph.aten.program import Program, Tensor
+from nfn_cli.graph.aten.registry import Result, Results
 
-__all__ = ["Capture", "Parameter", "Value", "translated"]
+__all__ = ["Program", "Result", "Results", "Tensor"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,8 @@ from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph, GraphInput, Op
 
 Shape = tuple[int, ...]
+
+_LARGEST_VALUE = 1 << 28  # entries: 2 GiB in float64
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Parameter:
     tensor: str
     shape: Shape
     trained: bool
+    floating: bool = True
 
 
 @dataclass
@@ -43,15 +47,17 @@ class Capture:
     inputs: list[GraphInput] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
     _materialized: dict[tuple[str, Shape], Value] = field(default_factory=dict)
+    _makers: dict[str, Op] = field(default_factory=dict)
     _values: int = 0
 
     def input(self, name: str, shape: Shape) -> Value:
         self.inputs.append(GraphInput(name, shape))
         return Value(name, shape)
 
-    def parameter(self, tensor: str, shape: Shape, trained: bool) -> Parameter:
+    def parameter(self, tensor: str, shape: Shape, trained: bool, floating: bool = True) -> Parameter:
+        """A tensor of whole numbers may be read, but is no weight of a layer."""
         self.shapes[tensor] = shape
-        return Parameter(tensor, shape, trained)
+        return Parameter(tensor, shape, trained and floating, floating)
 
     def op(
         self,
@@ -62,10 +68,13 @@ class Capture:
         /,
         **attributes: Any,
     ) -> Value:
+        if math.prod(shape) > _LARGEST_VALUE:
+            raise Refused(f"a value of shape {tuple(shape)} is too large", code="too-large")
         self._values += 1
         name = f"v{self._values}"
         names = tuple(self.value(entry).name for entry in inputs)
         self.ops.append(Op(kind, names, name, parameters or {}, attributes))
+        self._makers[name] = self.ops[-1]
         return Value(name, tuple(int(n) for n in shape))
 
     def value(self, entry: Any) -> Value:
@@ -73,7 +82,7 @@ class Capture:
         if isinstance(entry, Value):
             return entry
         if not isinstance(entry, Parameter):
-            raise Refused(f"an operation takes {type(entry).__name__} where a tensor is needed", code="not-capturable")
+            raise TypeError(f"an operation takes {type(entry).__name__} where a tensor is needed")
         key = (entry.tensor, entry.shape)
         if key not in self._materialized:
             own = self.shapes[entry.tensor]
@@ -85,9 +94,26 @@ class Capture:
                 self._materialized[key] = self.op("reshape", (made,), entry.shape, shape=list(entry.shape))
         return self._materialized[key]
 
+    def transposed(self, entry: Any) -> Parameter | None:
+        """The plain matrix of the checkpoint that an entry is the transpose of, else None."""
+        turned = self._made_by(entry, "permute")
+        source = (
+            self._made_by(turned.inputs[0], "parameter") if turned and turned.attributes["order"] == [1, 0] else None
+        )
+        return (
+            Parameter(source.parameters["value"], entry.shape[::-1], source.attributes.get("trained", True))
+            if source
+            else None
+        )
+
+    def _made_by(self, value: Any, kind: str) -> Op | None:
+        name = value.name if isinstance(value, Value) else value
+        op = self._makers.get(name) if isinstance(name, str) else None
+        return op if op is not None and op.kind == kind else None
+
     def is_plain(self, entry: Any) -> bool:
         """Whether the entry is a tensor of the checkpoint in its own shape, which an op can name as its parameter."""
-        return isinstance(entry, Parameter) and entry.shape == self.shapes[entry.tensor]
+        return isinstance(entry, Parameter) and entry.floating and entry.shape == self.shapes[entry.tensor]
 
     def forget(self, start: int) -> None:
         """Take back the ops from number `start` on."""

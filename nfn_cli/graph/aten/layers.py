@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nfn_cli.graph.aten.arithmetic import add, matmul, softmax
+from nfn_cli.graph.aten.arithmetic import add, matmul
 from nfn_cli.graph.aten.capture import Capture, Shape
-from nfn_cli.graph.aten.registry import Untranslated, ints, translates
+from nfn_cli.graph.aten.reductions import softmax
+from nfn_cli.graph.aten.registry import Untranslated, ints, leaves, translates
 
 
 @translates("linear")
@@ -25,10 +26,15 @@ def _conv(
 ) -> Any:  # fmt: skip
     spatial = len(weight.shape) - 2
     steps = ints(dilation, spatial)
-    if isinstance(padding, str):
-        padding = _named_padding(padding, weight.shape[2:], steps)
-    where = {"out_axis": 0, "in_axis": 1, "stride": ints(stride, spatial), "padding": ints(padding, spatial)}
-    return _convolution(c, out, x, weight, bias, where | _unless_one(dilation=steps), groups)
+    if padding == "same":
+        x, padding = _padded(c, x, [d * (k - 1) for k, d in zip(weight.shape[2:], steps, strict=True)])
+    where = {
+        "out_axis": 0,
+        "in_axis": 1,
+        "stride": ints(stride, spatial),
+        "padding": ints(0 if padding == "valid" else padding, spatial),
+    }
+    return _convolved(c, out, x, weight, bias, where | _unless_one(dilation=steps), groups)
 
 
 @translates("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -37,14 +43,27 @@ def _conv_transpose(
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Any:  # fmt: skip
     spatial = len(weight.shape) - 2
-    if any(n != 0 for n in ints(output_padding, spatial)) or any(n != 1 for n in ints(dilation, spatial)):
-        raise Untranslated
     where = {"out_axis": 1, "in_axis": 0, "stride": ints(stride, spatial), "padding": ints(padding, spatial)}
-    return _convolution(c, out, x, weight, bias, where | {"transposed": True}, groups)
+    extra: dict[str, Any] = {"transposed": True} | _unless_one(dilation=ints(dilation, spatial))
+    if any(ints(output_padding, spatial)):
+        extra["output_padding"] = ints(output_padding, spatial)
+    return _convolved(c, out, x, weight, bias, where | extra, groups)
 
 
-def _convolution(c: Capture, out: Shape, x: Any, weight: Any, bias: Any, where: dict[str, Any], groups: int) -> Any:
+@translates("convolution", "_convolution")
+def _convolution(
+    c: Capture, out: Shape, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    output_padding: Any, groups: int, *_: Any,
+) -> Any:  # fmt: skip
+    if transposed:
+        return _conv_transpose(c, out, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv(c, out, x, weight, bias, stride, padding, dilation, groups)
+
+
+def _convolved(c: Capture, out: Shape, x: Any, weight: Any, bias: Any, where: dict[str, Any], groups: int) -> Any:
     """A weight or a bias that is computed cannot be named: the weight is another input, the bias is added behind."""
+    if len(x.shape) != len(weight.shape):
+        raise Untranslated  # without a batch axis
     attributes = where | ({"groups": groups} if groups != 1 else {})
     inputs, roles = [x], {}
     if c.is_plain(weight):
@@ -62,19 +81,22 @@ def _convolution(c: Capture, out: Shape, x: Any, weight: Any, bias: Any, where: 
     return add(c, made, c.reshape(bias, [1, made.shape[1], *([1] * (len(out) - 2))]))
 
 
-def _named_padding(name: str, kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
-    """An even kernel would need more on one side than on the other."""
-    if name != "valid" and any(k % 2 == 0 for k in kernel):
-        raise Untranslated
-    return [0 if name == "valid" else d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)]
+def _padded(c: Capture, x: Any, total: Sequence[int]) -> tuple[Any, list[int]]:
+    """(input, padding that is left to the convolution): what is uneven goes behind the input, as torch has it."""
+    uneven = [n % 2 for n in total]
+    if any(uneven):
+        shape = [*x.shape[:2], *(n + u for n, u in zip(x.shape[2:], uneven, strict=True))]
+        x = c.op("pad", (x,), shape, before=[0] * len(shape), after=[0, 0, *uneven], value=0.0)
+    return x, [n // 2 for n in total]
 
 
 def _unless_one(**steps: list[int]) -> dict[str, Any]:
     return {name: values for name, values in steps.items() if any(n != 1 for n in values)}
 
 
-def _window(x: Any, kernel: Any, stride: Any, padding: Any) -> dict[str, Any]:
-    spatial = len(x.shape) - 2
+def _window(x: Any, spatial: int, kernel: Any, stride: Any, padding: Any) -> dict[str, Any]:
+    if len(x.shape) != spatial + 2:
+        raise Untranslated  # without a batch axis
     kernel = ints(kernel, spatial)
     return {
         "kernel": kernel,
@@ -83,52 +105,94 @@ def _window(x: Any, kernel: Any, stride: Any, padding: Any) -> dict[str, Any]:
     }
 
 
-@translates("max_pool1d", "max_pool2d", "max_pool3d")
-def _max_pool(
-    c: Capture, out: Shape, x: Any, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil: bool = False
-) -> Any:  # fmt: skip
-    extra = _unless_one(dilation=ints(dilation, len(x.shape) - 2)) | ({"ceil": True} if ceil else {})
-    return c.op("max_pool", (x,), out, **_window(x, kernel, stride, padding), size=list(out[2:]), **extra)
+def _max_pool(d: int) -> None:
+    @translates(f"max_pool{d}d")
+    def translation(
+        c: Capture, out: Shape, x: Any, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
+        ceil: bool = False,
+    ) -> Any:  # fmt: skip
+        extra = _unless_one(dilation=ints(dilation, d)) | ({"ceil": True} if ceil else {})
+        window = _window(x, d, kernel, stride, padding)
+        size = _pooled(x.shape[2:], window, ints(dilation, d), ceil)
+        return c.op("max_pool", (x,), (*x.shape[:2], *size), **window, size=size, **extra)
+
+    @translates(f"max_pool{d}d_with_indices")
+    def with_indices(c: Capture, out: Shape, *args: Any, **kwargs: Any) -> Any:
+        return [translation(c, out, *args, **kwargs), None]
 
 
-@translates("avg_pool1d", "avg_pool2d", "avg_pool3d")
-def _average_pool(
-    c: Capture, out: Shape, x: Any, kernel: Any, stride: Any = (), padding: Any = 0, ceil: bool = False,
-    count: bool = True, divisor: Any = None,
-) -> Any:  # fmt: skip
-    if divisor is not None:
+def _average_pool(d: int) -> None:
+    @translates(f"avg_pool{d}d")
+    def translation(
+        c: Capture, out: Shape, x: Any, kernel: Any, stride: Any = (), padding: Any = 0, ceil: bool = False,
+        count: bool = True, divisor: Any = None,
+    ) -> Any:  # fmt: skip
+        if divisor is not None:
+            raise Untranslated
+        extra = ({"ceil": True} if ceil else {}) | ({} if count else {"count_padding": False})
+        return c.op("average_pool", (x,), out, **_window(x, d, kernel, stride, padding), size=list(out[2:]), **extra)
+
+
+def _pooled(size: Sequence[int], window: dict[str, Any], dilation: Sequence[int], ceil: bool) -> list[int]:
+    """Spatial shape after pooling; a last window must start inside the input or the padding before it."""
+    found = []
+    for n, k, s, p, d in zip(size, window["kernel"], window["stride"], window["padding"], dilation, strict=True):
+        room = n + 2 * p - d * (k - 1) - 1
+        count = (-(-room // s) if ceil else room // s) + 1
+        found.append(count - 1 if ceil and (count - 1) * s >= n + p else count)
+    return found
+
+
+def _adaptive_pool(d: int) -> None:
+    @translates(f"adaptive_avg_pool{d}d", f"_adaptive_avg_pool{d}d")
+    def average(c: Capture, out: Shape, x: Any, size: Any) -> Any:
+        return adapted(c, x, size, "average")
+
+    @translates(f"adaptive_max_pool{d}d")
+    def largest(c: Capture, out: Shape, x: Any, size: Any) -> Any:
+        return [adapted(c, x, size, "max"), None]
+
+    def adapted(c: Capture, x: Any, size: Any, statistic: str) -> Any:
+        if len(x.shape) != d + 2:
+            raise Untranslated
+        listed = [n if wanted is None else int(wanted) for wanted, n in zip(_listed(size, d), x.shape[2:], strict=True)]
+        return c.op("pool", (x,), (*x.shape[:2], *listed), size=listed, statistic=statistic)
+
+
+def _listed(size: Any, count: int) -> list[Any]:
+    return list(size) if isinstance(size, (list, tuple)) and len(size) == count else ints(size, count)
+
+
+for _spatial in (1, 2, 3):
+    _max_pool(_spatial)
+    _average_pool(_spatial)
+    _adaptive_pool(_spatial)
+
+
+@translates("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d")
+def _nearest(c: Capture, out: Shape, x: Any, size: Any, *scales: Any) -> Any:
+    return _resized(c, out, x, scales, {"mode": "nearest"})
+
+
+@translates("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d")
+def _linear_resize(c: Capture, out: Shape, x: Any, size: Any, corners: bool, *scales: Any) -> Any:
+    return _resized(c, out, x, scales, {"mode": "linear"} | ({"align_corners": True} if corners else {}))
+
+
+def _resized(c: Capture, out: Shape, x: Any, scales: Sequence[Any], how: dict[str, Any]) -> Any:
+    """A scale that the sizes do not have exactly would move the places that are looked at."""
+    named = [scale for scale in leaves(list(scales)) if scale is not None]
+    if named and [n * scale for n, scale in zip(x.shape[2:], named, strict=True)] != list(out[2:]):
         raise Untranslated
-    extra = ({"ceil": True} if ceil else {}) | ({} if count else {"count_padding": False})
-    return c.op("average_pool", (x,), out, **_window(x, kernel, stride, padding), size=list(out[2:]), **extra)
-
-
-def _adaptive_pool(aten: str, statistic: str) -> None:
-    @translates(*(f"adaptive_{aten}_pool{d}d" for d in (1, 2, 3)))
-    def translation(c: Capture, out: Shape, x: Any, size: Any) -> Any:
-        return c.op("pool", (x,), out, size=list(out[2:]), statistic=statistic)
-
-
-_adaptive_pool("avg", "average")
-_adaptive_pool("max", "max")
-
-
-@translates("upsample_nearest2d")
-def _nearest(c: Capture, out: Shape, x: Any, *_: Any) -> Any:
-    return c.op("resize", (x,), out, size=list(out[2:]), mode="nearest")
-
-
-@translates("upsample_bilinear2d")
-def _linear_resize(c: Capture, out: Shape, x: Any, size: Any, corners: bool, *_: Any) -> Any:
-    extra = {"align_corners": True} if corners else {}
-    return c.op("resize", (x,), out, size=list(out[2:]), mode="linear", **extra)
+    return c.op("resize", (x,), out, size=list(out[2:]), **how)
 
 
 @translates("scaled_dot_product_attention")
 def _attention(
     c: Capture, out: Shape, q: Any, k: Any, v: Any, mask: Any = None, dropout: float = 0.0, causal: bool = False,
-    scale: float | None = None, **_: Any,
+    scale: float | None = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
-    if mask is not None or causal:
+    if mask is not None or causal or enable_gqa or dropout:
         raise Untranslated
     rank = len(k.shape)
     turned = c.permute(k, [*range(rank - 2), rank - 1, rank - 2])

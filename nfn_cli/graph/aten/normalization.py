@@ -27,6 +27,13 @@ def _batch_norm(
     return c.op("batch_norm", (x,), x.shape, {role: entry.tensor for role, entry in roles.items()}, eps=eps)
 
 
+@translates("_native_batch_norm_legit_no_training")
+def _native_batch_norm(
+    c: Capture, out: Shape, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float
+) -> Any:
+    return [_batch_norm(c, out, x, weight, bias, mean, variance, False, momentum, eps), None, None]
+
+
 @translates("instance_norm")
 def _instance_norm(
     c: Capture, out: Shape, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, use_input: bool, _m: float, eps: float,
@@ -44,6 +51,27 @@ def _group_norm(
 ) -> Any:
     made = c.op("normalize", (x,), x.shape, axes=list(range(1, len(x.shape))), eps=eps, groups=groups)
     return _channel_affine(c, made, weight, bias)
+
+
+@translates("native_group_norm")
+def _native_group_norm(
+    c: Capture,
+    out: Shape,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    n: int,
+    channels: int,
+    positions: int,
+    groups: int,
+    eps: float,
+) -> Any:
+    return [_group_norm(c, out, x, groups, weight, bias, eps), None, None]
+
+
+@translates("native_layer_norm")
+def _native_layer_norm(c: Capture, out: Shape, x: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> Any:
+    return [_layer_norm(c, out, x, shape, weight, bias, eps), None, None]
 
 
 @translates("layer_norm")

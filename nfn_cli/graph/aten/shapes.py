@@ -9,24 +9,42 @@ from typing import Any
 from nfn_cli.graph.aten.capture import Capture, Shape
 from nfn_cli.graph.aten.registry import Untranslated, translates
 
+_MOST_PARTS = 4096
 
-@translates("dropout", "feature_dropout", "alpha_dropout", "contiguous", "alias", "detach", "clone", "lift_fresh_copy", "to",
-            "type_as", "_to_copy", "identity")  # fmt: skip
+
+@translates("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", memory="same")
+def _dropout(c: Capture, out: Shape, x: Any, p: float = 0.5, training: bool = True) -> Any:
+    if training and p:
+        raise Untranslated
+    return x
+
+
+@translates("native_dropout")
+def _native_dropout(c: Capture, out: Shape, x: Any, p: float, training: bool | None) -> Any:
+    return [_dropout(c, out, x, p, training is not False), None]
+
+
+@translates("detach", "alias", "identity", memory="same")
+@translates("contiguous", "to", "type_as", "float", "double", memory="shared")
+@translates("clone", "lift_fresh_copy", "_to_copy")
 def _same(c: Capture, out: Shape, x: Any, *_: Any, **__: Any) -> Any:
     return x
 
 
-@translates("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as", "_unsafe_view")
+@translates("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as", "_unsafe_view",
+            memory="shared")  # fmt: skip
 def _reshape(c: Capture, out: Shape, x: Any, *_: Any, **__: Any) -> Any:
+    if math.prod(x.shape) != math.prod(out):
+        raise Untranslated
     return c.reshape(x, out)
 
 
-@translates("permute")
+@translates("permute", memory="shared")
 def _permute(c: Capture, out: Shape, x: Any, order: Sequence[int]) -> Any:
     return c.permute(x, order)
 
 
-@translates("transpose")
+@translates("transpose", "swapaxes", "swapdims", memory="shared")
 def _transpose(c: Capture, out: Shape, x: Any, a: int, b: int) -> Any:
     order = list(range(len(x.shape)))
     a, b = a % len(order), b % len(order)
@@ -34,31 +52,57 @@ def _transpose(c: Capture, out: Shape, x: Any, a: int, b: int) -> Any:
     return c.permute(x, order)
 
 
-@translates("t")
+@translates("t", memory="shared")
 def _t(c: Capture, out: Shape, x: Any) -> Any:
-    return _transpose(c, out, x, 0, 1)
+    return _transpose(c, out, x, 0, 1) if len(x.shape) > 1 else x
 
 
-@translates("expand", "expand_as")
+@translates("pixel_shuffle")
+def _pixel_shuffle(c: Capture, out: Shape, x: Any, factor: int) -> Any:
+    """(…, C r², H, W) -> (…, C, H r, W r)."""
+    *lead, channels, height, width = x.shape
+    parts = c.reshape(x, [*lead, channels // factor**2, factor, factor, height, width])
+    n = len(lead)
+    return c.reshape(c.permute(parts, [*range(n), n, n + 3, n + 1, n + 4, n + 2]), out)
+
+
+@translates("pixel_unshuffle")
+def _pixel_unshuffle(c: Capture, out: Shape, x: Any, factor: int) -> Any:
+    """(…, C, H r, W r) -> (…, C r², H, W)."""
+    *lead, channels, height, width = x.shape
+    parts = c.reshape(x, [*lead, channels, height // factor, factor, width // factor, factor])
+    n = len(lead)
+    return c.reshape(c.permute(parts, [*range(n), n, n + 2, n + 4, n + 1, n + 3]), out)
+
+
+@translates("channel_shuffle", "native_channel_shuffle")
+def _channel_shuffle(c: Capture, out: Shape, x: Any, groups: int) -> Any:
+    """(N, g · C, S) -> (N, C · g, S)."""
+    batch, channels, *spatial = x.shape
+    parts = c.reshape(x, [batch, groups, channels // groups, *spatial])
+    return c.reshape(c.permute(parts, [0, 2, 1, *range(3, len(spatial) + 3)]), out)
+
+
+@translates("expand", "expand_as", memory="shared")
 def _expand(c: Capture, out: Shape, x: Any, *_: Any, **__: Any) -> Any:
     full = (1,) * (len(out) - len(x.shape)) + tuple(x.shape)
     x = c.reshape(x, full)
     return x if tuple(out) == full else c.op("expand", (x,), out, shape=list(out))
 
 
-@translates("slice")
+@translates("slice", memory="shared")
 def _slice(
     c: Capture, out: Shape, x: Any, axis: int = 0, start: int | None = None, stop: int | None = None, step: int = 1
 ) -> Any:
     return c.slice(x, axis, start or 0, x.shape[axis] if stop is None else stop, step)
 
 
-@translates("narrow")
+@translates("narrow", memory="shared")
 def _narrow(c: Capture, out: Shape, x: Any, axis: int, start: int, length: int) -> Any:
     return c.slice(x, axis, start, start + length)
 
 
-@translates("select")
+@translates("select", memory="shared")
 def _select(c: Capture, out: Shape, x: Any, axis: int, index: int) -> Any:
     axis %= len(x.shape)
     index %= x.shape[axis]
@@ -66,28 +110,35 @@ def _select(c: Capture, out: Shape, x: Any, axis: int, index: int) -> Any:
     return c.reshape(part, [n for position, n in enumerate(part.shape) if position != axis])
 
 
-@translates("unbind")
+@translates("unbind", memory="shared")
 def _unbind(c: Capture, out: Shape, x: Any, axis: int = 0) -> list[Any]:
-    return [_select(c, out, x, axis, i) for i in range(x.shape[axis])]
+    return [_select(c, out, x, axis, i) for i in range(_few(x.shape[axis]))]
 
 
-@translates("split", "split_with_sizes")
+@translates("split", "split_with_sizes", "unsafe_split", memory="shared")
 def _split(c: Capture, out: Shape, x: Any, sizes: int | Sequence[int], axis: int = 0) -> list[Any]:
     n = x.shape[axis]
     if isinstance(sizes, int):
-        sizes = [min(sizes, n - start) for start in range(0, n, sizes)]
+        sizes = [min(sizes, n - start) for start in range(0, _few(-(-n // sizes)) * sizes, sizes)]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return [c.slice(x, axis, start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
 
-@translates("chunk")
+@translates("chunk", "unsafe_chunk", memory="shared")
 def _chunk(c: Capture, out: Shape, x: Any, count: int, axis: int = 0) -> list[Any]:
-    return _split(c, out, x, -(-x.shape[axis] // count), axis)
+    made: list[Any] = _split(c, out, x, -(-x.shape[axis] // count), axis)
+    return made
 
 
-@translates("cat", "concat")
+def _few(count: int) -> int:
+    if count > _MOST_PARTS:
+        raise Untranslated
+    return count
+
+
+@translates("cat", "concat", "concatenate")
 def _cat(c: Capture, out: Shape, parts: Sequence[Any], axis: int = 0) -> Any:
-    parts = [part for part in parts if math.prod(part.shape)]
+    parts = [part for part in parts if part.shape != (0,)]
     return c.op("concat", parts, out, axis=axis % len(out))
 
 
