@@ -34,6 +34,8 @@ _READERS: dict[str, Callable[[Path], Checkpoint]] = {
     "torch-zip": _reader("torch_file", "read_torch", "torch-zip"),
     "torch-legacy": _reader("torch_file", "read_torch", "torch-legacy"),
     "onnx": _reader("onnx_file", "read_onnx"),
+    "pt2": _reader("pt2_file", "read_pt2"),
+    "torchscript": _reader("torchscript_file", "read_torchscript"),
     "sb3-zip": _reader("sb3_zip", "read_sb3"),
 }
 

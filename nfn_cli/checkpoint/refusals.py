@@ -27,7 +27,6 @@ _REASONS: dict[str, tuple[str, str, str]] = {
     "gzip": ("compressed", "the file is compressed (gzip)", "unpack it first"),
     "zlib": ("compressed", "the file is compressed (zlib, as joblib does)", "save the weights alone, uncompressed"),
     "other-zip": ("zip-without-weights", "the zip archive holds no weights", "name a checkpoint file"),
-    "torchscript": ("torchscript", "this is a TorchScript program, which would have to be run", STATE_DICT),
     "unknown": ("not-a-checkpoint", "not a checkpoint of any known format, or damaged", _ARRAYS),
 }
 

@@ -49,6 +49,13 @@ def _zip_with(test: Callable[[frozenset[str]], bool]) -> Callable[[bytes, Path],
     return matches
 
 
+def _is_pt2(names: frozenset[str]) -> bool:
+    programs = any("/models/" in name and name.endswith(".json") for name in names)
+    return "serialized_exported_program.json" in names or (
+        programs and any(name.endswith("/archive_format") for name in names)
+    )
+
+
 def _is_safetensors(head: bytes, path: Path) -> bool:
     if len(head) < 9:
         return False
@@ -121,6 +128,7 @@ _TABLE: tuple[tuple[str, Callable[[bytes, Path], bool]], ...] = (
     ("safetensors", _is_safetensors),
     ("lfs-pointer", _starts(b"version https://git-lfs.github.com/", b"version https://hawser.github.com/")),
     ("sb3-zip", _zip_with(lambda names: {"policy.pth", "data"} <= names)),
+    ("pt2", _zip_with(_is_pt2)),
     ("torchscript", _zip_with(lambda names: any(name.endswith("/constants.pkl") for name in names))),
     ("torch-zip", _zip_with(lambda names: any(name == "data.pkl" or name.endswith("/data.pkl") for name in names))),
     ("npz", _zip_with(lambda names: any(name.endswith(".npy") for name in names))),

@@ -45,6 +45,12 @@ def _onnx(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
     return write_onnx(checkpoint, out, force)
 
 
+def _archive(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
+    from nfn_cli.checkpoint.graph_archive import write_archive
+
+    return write_archive(checkpoint, out, force)
+
+
 def _sb3(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
     from nfn_cli.checkpoint.sb3_zip import write_sb3
 
@@ -59,6 +65,8 @@ _WRITERS: dict[str, Writer] = {
     "torch-zip": _torch,
     "torch-legacy": _torch,
     "onnx": _onnx,
+    "pt2": _archive,
+    "torchscript": _archive,
     "sb3-zip": _sb3,
     "zoo-row": write_zoo_row,
 }

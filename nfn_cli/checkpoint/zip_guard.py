@@ -26,14 +26,20 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     Raises:
         Refused: the archive is damaged or claims more than it can hold.
     """
-    with path.open("rb") as handle:
-        try:
-            archive = zipfile.ZipFile(handle)
-        except (*_DAMAGED, OSError):
-            raise damaged("the zip archive is cut short or damaged", "truncated") from None
-        with archive:
-            _check(archive, path.stat().st_size)
-            yield archive
+    with path.open("rb") as handle, checked_zip(handle, path.stat().st_size) as archive:
+        yield archive
+
+
+@contextmanager
+def checked_zip(handle: BinaryIO, size: int) -> Iterator[zipfile.ZipFile]:
+    """As `open_zip`, of an archive of `size` bytes that is already open or lies in memory."""
+    try:
+        archive = zipfile.ZipFile(handle)
+    except (*_DAMAGED, OSError):
+        raise damaged("the zip archive is cut short or damaged", "truncated") from None
+    with archive:
+        _check(archive, size)
+        yield archive
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

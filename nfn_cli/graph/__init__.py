@@ -19,6 +19,14 @@ def find_networks(checkpoint: Checkpoint, options: NameOptions | None = None) ->
         from nfn_cli.graph.from_onnx import network_from_onnx
 
         return network_from_onnx(checkpoint)
+    if checkpoint.container == "pt2":
+        from nfn_cli.graph.from_pt2 import network_from_pt2
+
+        return (network_from_pt2(checkpoint),)
+    if checkpoint.container == "torchscript":
+        from nfn_cli.graph.from_torchscript import network_from_torchscript
+
+        return (network_from_torchscript(checkpoint),)
     options = options or NameOptions()
     from nfn_cli.graph.architectures import from_architecture, identified
 
