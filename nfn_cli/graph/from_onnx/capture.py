@@ -106,6 +106,8 @@ class Capture:
             self._weigh(known)
         names = tuple(self.value(entry).name for entry in inputs)
         self._values += 1
+        if known is not None:  # whatever a rule cannot follow still has a shape, for what comes after it
+            attributes = {"shape": list(known), **attributes}
         made = Op(kind, names, f"v{self._values}", dict(parameters or {}), attributes)
         self.ops.append(made)
         self._by_output[made.output] = made
