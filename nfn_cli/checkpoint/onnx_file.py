@@ -24,7 +24,7 @@ from nfn_cli.errors import Refused, SurroundingsFailed
 from nfn_cli.printable import printable
 
 _LARGEST_MESSAGE = 2**31 - 1  # bytes; protobuf holds no more
-_MOST_FIELDS = 3_000_000
+_MOST_FIELDS = 2_000_000
 # which fields of onnx.proto hold messages, as far as a stranger could fill the memory with them
 _MESSAGES = {
     "model": {7: "graph", 8: "pair", 14: "pair", 20: "training", 25: "function"},
@@ -113,8 +113,40 @@ def _parsed(path: Path) -> Any:
     except Exception as error:  # protobuf raises kinds of its own
         reason = printable(str(error).split("\n")[0], 100)
         raise Refused(f"the ONNX model cannot be read ({reason})", fix="export it again", code="truncated") from None
+    if any(not isinstance(text, str) for text in _texts(model)):
+        raise Refused("the ONNX model is damaged: a name is no text", fix="export it again", code="truncated")
     load_external_data(model, path.parent)
     return model
+
+
+def _texts(model: Any) -> Iterator[Any]:
+    """Names, as the parser gives them: bytes where they are not UTF-8."""
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    yield from (entry.domain for entry in model.opset_import)
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+        yield from _node_texts(function.node)
+    yield from _graph_texts(model.graph)
+
+
+def _graph_texts(graph: Any) -> Iterator[Any]:
+    yield from (tensor.name for tensor in graph.initializer)
+    for tensor in graph.initializer:
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    yield from _node_texts(graph.node)
+
+
+def _node_texts(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield attribute.name
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _graph_texts(inner)
 
 
 def _holders(model: Any) -> Iterator[tuple[str, Any]]:

@@ -79,6 +79,8 @@ def array_of(tensor: Any, name: str) -> Array:
     from onnx import numpy_helper
 
     try:
+        if any(size < 0 for size in tensor.dims):
+            raise ValueError
         return np.asarray(numpy_helper.to_array(tensor))
     except Exception:  # onnx raises many kinds on damaged tensors
         raise Refused("the tensor is damaged", where=printable(name), code="bad-header") from None

@@ -5,11 +5,13 @@ Specification: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import mmap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 _MAX_FIELDS = 100_000
+_FIXED = {1: 8, 5: 4}  # wire type -> bytes
 
 Field = tuple[int, int, int]  # field number, wire type, value or length
 Schema = Mapping[str, Mapping[int, str]]
@@ -44,36 +46,66 @@ def count_fields(path: Path, schema: Schema, root: str, limit: int) -> int | Non
         schema: name of a message -> field number -> name of the message that the field holds.
         root: name of the message that the file is.
     """
-    with path.open("rb") as handle:
-        ends = [(path.stat().st_size, root)]
-        count = 0
-        for number, wire, value in _fields(handle, ends):
-            count += 1
-            if count > limit:
-                return count
-            inner = schema.get(ends[-1][1], {}).get(number) if wire == 2 else None
-            if wire == 0:
-                continue
-            stop = handle.tell() + value
-            if stop > ends[-1][0]:
-                return None
-            if inner is not None:
-                ends.append((stop, inner))
-            else:
-                handle.seek(stop)
-        return count if not ends else None
+    size = path.stat().st_size
+    if not size:
+        return 0
+    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return _counted(data, size, schema, root, limit)
+        except (IndexError, _CutShort):
+            return None
 
 
-def _fields(handle: BinaryIO, ends: list[tuple[int, str]]) -> Iterator[Field]:
-    """Fields of the innermost open message; messages that end are closed."""
+class _CutShort(Exception):
+    """A field reaches beyond the message that holds it."""
+
+
+def _counted(data: mmap.mmap, size: int, schema: Schema, root: str, limit: int) -> int:
+    """Depth first, with a stack in place of recursion: strangers nest as deep as they like."""
+    ends, at, count = [(size, schema.get(root, {}))], 0, 0
     while ends:
-        while ends and handle.tell() == ends[-1][0]:
+        end, inner = ends[-1]
+        if at >= end:
+            if at > end:
+                raise _CutShort
             ends.pop()
-        if ends:
-            field = _head(handle)
-            if field is None or handle.tell() > ends[-1][0]:
-                return
-            yield field
+            continue
+        count += 1
+        if count > limit:
+            return count
+        tag, at = _number(data, at)
+        wire = tag & 7
+        if wire == 2:
+            length, at = _number(data, at)
+            if length > end - at:
+                raise _CutShort
+            name = inner.get(tag >> 3)
+            if name is None:
+                at += length
+            else:
+                ends.append((at + length, schema.get(name, {})))
+        elif wire == 0:
+            _, at = _number(data, at)
+        elif wire in _FIXED:
+            at += _FIXED[wire]
+        else:
+            raise _CutShort
+    return count
+
+
+def _number(data: mmap.mmap, at: int) -> tuple[int, int]:
+    """A varint, and the place behind it."""
+    value = data[at]
+    if value < 0x80:
+        return value, at + 1
+    value &= 0x7F
+    for shift in range(7, 70, 7):
+        at += 1
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at + 1
+    raise _CutShort
 
 
 def _head(handle: BinaryIO) -> Field | None:
@@ -81,7 +113,7 @@ def _head(handle: BinaryIO) -> Field | None:
     if tag is None or tag >> 3 == 0:
         return None
     number, wire = tag >> 3, tag & 7
-    value = _varint(handle) if wire in (0, 2) else {1: 8, 5: 4}.get(wire)
+    value = _varint(handle) if wire in (0, 2) else _FIXED.get(wire)
     return None if value is None else (number, wire, value)
 
 
