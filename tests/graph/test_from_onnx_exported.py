@@ -17,7 +17,7 @@ from nfn_cli.graph.reference import evaluate
 from nfn_cli.symmetry.solve import find_symmetry
 from nfn_cli.symmetry.unit_set import UnitSet
 from tests.graph.onnx_maker import residual, run
-from tests.graph.torch_modules import KINDS, Classic, ConvNeXt, ResNet, Siren, examples, made
+from tests.graph.onnx_modules import KINDS, Classic, ConvNeXt, ResNet, Siren, examples, made
 
 FLOAT32 = 1e-5
 
