@@ -1,6 +1,8 @@
 """symmetry/blocks.py: units that only move together (groups of a convolution), and which of these blocks may be exchanged.
 
 A grouped convolution allows S_k ≀ S_g: any order within a group, and whole groups exchanged, the same way on both sides.
+Where the groups of two ops cross (a channel shuffle between grouped convolutions), no block is exchanged: units may only change
+places with those that share all of their blocks.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class Blocks:
     Attributes:
         of: number of the block a unit belongs to, 0 for none.
         kind: hash that two units must share to be exchanged: equal for units of blocks that look alike.
-        torn: units that two ops pull into different blocks; they stay where they are.
+        torn: units that two ops pull into different blocks and that no other follows there; they stay where they are.
     """
 
     of: IntArray
@@ -74,13 +76,13 @@ def find_blocks(system: System, root: IntArray, signature: HashArray, fixed: Boo
     # a component with two blocks of one op: some unit is pulled both ways
     nodes = np.unique(block)
     pair, times = np.unique(np.stack([joined[nodes], use_of_block[nodes]]), axis=1, return_counts=True)
-    bad = np.zeros(system.blocks, bool)
-    bad[pair[0][times > 1]] = True
+    crossed = np.zeros(system.blocks, bool)
+    crossed[pair[0][times > 1]] = True
     of = np.zeros(count, np.int64)
     of[unit] = joined[block]
-    torn = bad[of] & (of > 0)
-    of[torn] = 0
-    members = np.unique(unit[~torn[unit]])
+    apart = crossed[of] & (of > 0)
+    of[apart] = 0
+    members = np.unique(unit[~apart[unit]])
     number = of[members]
     kind_of_block = summed_hash(number, signature[members], system.blocks)
     held = np.zeros(system.blocks, bool)
@@ -88,4 +90,11 @@ def find_blocks(system: System, root: IntArray, signature: HashArray, fixed: Boo
     kind_of_block = mix(kind_of_block, np.where(held, np.arange(system.blocks) + 1, 0))
     kind = np.zeros(count, np.uint64)
     kind[members] = kind_of_block[number]
+    shared = np.flatnonzero(apart)
+    cell = mix(signature[shared], summed_hash(unit, block.astype(np.uint64), count)[shared])
+    _, back, followers = np.unique(cell, return_inverse=True, return_counts=True)
+    alone = followers[back] == 1
+    kind[shared[~alone]] = cell[~alone]
+    torn = np.zeros(count, bool)
+    torn[shared[alone]] = True
     return Blocks(of, kind, torn)

@@ -14,12 +14,17 @@ Tensors = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 
 class Builder:
-    """Collects ops and random weights."""
+    """Collects ops and random weights.
 
-    def __init__(self, seed: int, inputs: list[GraphInput]) -> None:
+    Args:
+        bias: whether layers have one unless they say otherwise.
+        side: length of both spatial axes, where the graph says it.
+    """
+
+    def __init__(self, seed: int, inputs: list[GraphInput], bias: bool = True, side: int | None = None) -> None:
         self.random = np.random.default_rng(seed)
         self.inputs, self.ops, self.tensors = inputs, [], {}
-        self.count = 0
+        self.count, self.bias, self.side = 0, bias, side
 
     def op(self, kind: str, inputs: list[str], parameters: dict[str, str] | None = None, **attributes: Any) -> str:
         self.count += 1
@@ -31,18 +36,30 @@ class Builder:
         self.tensors[name] = np.abs(values) + 0.1 if positive else values
         return name
 
-    def linear(self, x: str, name: str, out: int, into: int, bias: bool = True) -> str:
-        roles = {"weight": self.tensor(f"{name}.weight", out, into)}
-        if bias:
+    def _layer(
+        self, kind: str, x: str, name: str, shape: tuple[int, ...], out: int, bias: bool | None, **how: Any
+    ) -> str:
+        roles = {"weight": self.tensor(f"{name}.weight", *shape)}
+        if self.bias if bias is None else bias:
             roles["bias"] = self.tensor(f"{name}.bias", out)
-        return self.op("linear", [x], roles, out_axis=0, in_axis=1)
+        return self.op(kind, [x], roles, **how)
 
-    def conv(self, x: str, name: str, out: int, into: int, k: int = 3, groups: int = 1) -> str:
-        roles = {
-            "weight": self.tensor(f"{name}.weight", out, into // groups, k, k),
-            "bias": self.tensor(f"{name}.bias", out),
-        }
-        return self.op("conv", [x], roles, out_axis=0, in_axis=1, padding=k // 2, groups=groups)
+    def linear(self, x: str, name: str, out: int, into: int, bias: bool | None = None) -> str:
+        return self._layer("linear", x, name, (out, into), out, bias, out_axis=0, in_axis=1)
+
+    def conv(
+        self, x: str, name: str, out: int, into: int, k: int = 3, groups: int = 1, bias: bool | None = None
+    ) -> str:
+        how = {"size": (self.side, self.side)} if self.side else {}
+        shape = (out, into // groups, k, k)
+        return self._layer(
+            "conv", x, name, shape, out, bias, out_axis=0, in_axis=1, padding=k // 2, groups=groups, **how
+        )
+
+    def transposed_conv(self, x: str, name: str, out: int, into: int, k: int = 3, groups: int = 1) -> str:
+        how = {"out_axis": 1, "in_axis": 0, "transposed": True, "padding": k // 2, "groups": groups}
+        how |= {"size": (self.side, self.side)} if self.side else {}
+        return self._layer("conv", x, name, (into, out // groups, k, k), out, None, **how)
 
     def norm(self, x: str, name: str, n: int, affine: bool = True) -> str:
         roles = {
@@ -53,12 +70,42 @@ class Builder:
             roles |= {"weight": self.tensor(f"{name}.weight", n), "bias": self.tensor(f"{name}.bias", n)}
         return self.op("batch_norm", [x], roles, eps=1e-5)
 
+    def layer_norm(self, x: str, name: str, n: int, affine: bool = True) -> str:
+        """ε is large: a symmetry that holds only up to ε must be seen not to hold."""
+        roles = {"weight": self.tensor(f"{name}.weight", n), "bias": self.tensor(f"{name}.bias", n)} if affine else {}
+        return self.op("layer_norm", [x], roles, eps=0.3, axes=(-1,))
+
+    def gain_and_bias(self, x: str, name: str, n: int, axis: int = 1, rank: int = 4) -> str:
+        x = self.op("scale", [x], {"weight": self.tensor(f"{name}.weight", n)}, axis=axis)
+        return self.op("add", [x, self.parameter(f"{name}.bias", *(n if a == axis else 1 for a in range(rank)))])
+
+    def parameter(self, name: str, *shape: int, trained: bool = True) -> str:
+        return self.op("parameter", [], {"value": self.tensor(name, *shape)}, **({} if trained else {"trained": False}))
+
     def act(self, x: str, function: str, **attributes: Any) -> str:
         return self.op("pointwise", [x], function=function, **attributes)
 
-    def network(self, output: str, family: str = "cnn") -> tuple[Network, Tensors]:
+    def prelu(self, x: str, name: str, slopes: int) -> str:
+        return self.op("pointwise", [x], {"weight": self.tensor(f"{name}.weight", slopes)}, function="prelu")
+
+    def reshape(self, x: str, *shape: int) -> str:
+        return self.op("reshape", [x], shape=list(shape))
+
+    def permute(self, x: str, *order: int) -> str:
+        return self.op("permute", [x], order=list(order))
+
+    def part(self, x: str, start: int, stop: int, axis: int = 1) -> str:
+        return self.op("slice", [x], axis=axis, start=start, stop=stop, step=1)
+
+    def reduce(self, x: str, statistic: str, *axes: int) -> str:
+        return self.op("reduce", [x], axes=list(axes), statistic=statistic)
+
+    def head(self, x: str, n: int, out: int = 3, name: str = "fc") -> str:
+        return self.linear(self.op("spatial_mean", [x]), name, out, n)
+
+    def network(self, *outputs: str, family: str = "cnn") -> tuple[Network, Tensors]:
         shapes = {name: array.shape for name, array in self.tensors.items()}
-        graph = Graph(tuple(self.inputs), tuple(self.ops), (output,), shapes)
+        graph = Graph(tuple(self.inputs), tuple(self.ops), outputs, shapes)
         functions = tuple(dict.fromkeys(op.attributes["function"] for op in self.ops if op.kind == "pointwise"))
         return Network("", family, graph, functions, "test"), self.tensors
 
@@ -70,7 +117,7 @@ def mlp(seed: int, function: str, widths: tuple[int, ...] = (5, 7, 6, 3), **attr
         x = b.linear(x, f"layers.{layer}", out, into)
         if layer < len(widths) - 2:
             x = b.act(x, function, **attributes)
-    return b.network(x, "mlp")
+    return b.network(x, family="mlp")
 
 
 def cnn(seed: int, function: str, norm: bool = True, pool: str = "average") -> tuple[Network, Tensors]:
@@ -105,7 +152,7 @@ def concatenation(seed: int, function: str) -> tuple[Network, Tensors]:
     y = b.act(b.linear("x", "right", 4, 5), function)
     z = b.op("concat", [x, y, "u"], axis=1)
     z = b.act(b.linear(z, "mid", 7, 12), function)
-    return b.network(b.linear(z, "out", 2, 7), "mlp")
+    return b.network(b.linear(z, "out", 2, 7), family="mlp")
 
 
 def depthwise(seed: int, function: str) -> tuple[Network, Tensors]:
@@ -128,7 +175,7 @@ def normalized(seed: int, function: str) -> tuple[Network, Tensors]:
     x = b.linear("x", "a", 6, 5)
     roles = {"weight": b.tensor("ln.weight", 6), "bias": b.tensor("ln.bias", 6)}
     x = b.act(b.op("layer_norm", [x], roles), function)
-    return b.network(b.linear(x, "b", 3, 6), "mlp")
+    return b.network(b.linear(x, "b", 3, 6), family="mlp")
 
 
 def autoencoder(seed: int, function: str) -> tuple[Network, Tensors]:
@@ -136,7 +183,7 @@ def autoencoder(seed: int, function: str) -> tuple[Network, Tensors]:
     b = Builder(seed, [GraphInput("x", (None, 6))])
     x = b.act(b.linear("x", "a", 6, 6), function)
     x = b.act(b.op("linear", [x], {"weight": "a.weight", "bias": "a.bias"}, out_axis=0, in_axis=1), function)
-    return b.network(b.linear(x, "out", 3, 6), "mlp")
+    return b.network(b.linear(x, "out", 3, 6), family="mlp")
 
 
 ALL: dict[str, Callable[[int], tuple[Network, Tensors]]] = {

@@ -54,35 +54,55 @@ def _own_weight(op: Op, channel: Plain, system: System) -> Axis:
     weight, groups = op.parameters["weight"], int(op.attributes.get("groups", 1))
     out_dim, in_dim = op.attributes["out_axis"], op.attributes["in_axis"]
     shape = system.shape(weight)
-    transposed = bool(op.attributes.get("transposed", False))
     if groups == 1:
         out = system.fresh(shape[out_dim])
         system.incident(weight, in_dim, channel, -1, signed=True)
-    elif not transposed and _is_depthwise(channel, shape[in_dim], groups):
+        system.incident(weight, out_dim, out, +1, signed=True)
+        return out
+    if op.attributes.get("transposed", False):
+        return _transposed_groups(weight, (out_dim, in_dim), groups, channel, system)
+    if _is_depthwise(channel, shape[in_dim], groups):
         # depthwise: output slot i reads input slot i // multiplier, so it is a slot of the same unit
         tied = _repeated(channel, shape[out_dim] // groups)
         out = system.freed(tied)
         system.incident(weight, out_dim, tied, -1, signed=True)
-    elif not transposed and (out_dim, in_dim) == (0, 1):
-        out = system.fresh(shape[0])
-        if isinstance(channel, Axis):
-            system.incident(weight, 1, channel, -1, signed=True, groups=groups)
+    else:
+        out = system.fresh(shape[out_dim])
+        if (out_dim, in_dim) == (0, 1) and isinstance(channel, Axis):
+            system.incident(weight, in_dim, channel, -1, signed=True, groups=groups)
             system.keep_blocks(groups, channel, out)
         else:
-            out = _labelled_by_group(out, groups, system)
-    else:
-        system.pin(channel)
-        out = system.fresh(shape[out_dim] * (groups if transposed else 1))
-        system.opaque.append(f"{weight}: grouped convolution, the order of its channels is kept")
-        if transposed:
-            system.pin(out)
-            return out
-        out = _labelled_by_group(out, groups, system)
+            out = _in_given_order(weight, (out_dim, in_dim), groups, channel, out, system)
     system.incident(weight, out_dim, out, +1, signed=True)
     return out
 
 
-def _labelled_by_group(out: Axis, groups: int, system: System) -> Axis:
+def _transposed_groups(weight: str, dims: tuple[int, int], groups: int, channel: Plain, system: System) -> Axis:
+    """Rows of the weight belong to input channels: here it is the columns of the output that each group has of its own."""
+    (out_dim, in_dim), shape = dims, system.shape(weight)
+    per_group = shape[out_dim]
+    if dims != (1, 0):
+        out = _in_given_order(weight, dims, groups, channel, system.fresh(groups * per_group), system)
+        system.pin(out)
+        return out
+    if isinstance(channel, Axis) and shape[in_dim] == groups:
+        out = system.freed(_repeated(channel, per_group))
+    else:
+        out = system.fresh(groups * per_group)
+        if isinstance(channel, Axis):
+            system.keep_blocks(groups, channel, out)
+        else:
+            out = _in_given_order(weight, dims, groups, channel, out, system)
+    system.incident(weight, in_dim, channel, -1, signed=True)
+    system.incident(weight, out_dim, out, +1, signed=True, groups=groups)
+    return out
+
+
+def _in_given_order(weight: str, dims: tuple[int, int], groups: int, channel: Plain, out: Axis, system: System) -> Axis:
+    """Input channels that no unit stands for, or a layout with groups that no action describes: groups stay in place."""
+    system.pin(channel)
+    if dims not in ((0, 1), (1, 0)):
+        system.opaque.append(f"{weight}: grouped convolution, the order of its channels is kept")
     label = (np.arange(len(out)) // (len(out) // groups)).astype(np.uint64)
     return system.registered(replace(out, label=label))
 
@@ -112,7 +132,7 @@ def _constant_weight(op: Op, channel: Plain, system: System) -> Plain:
 
 
 def _computed_weight(op: Op, channel: Plain, weight: Value, system: System) -> Plain:
-    """A weight that is itself a value (weight standardization): units pass; magnitudes and signs pass on its output axis."""
+    """A weight that is itself a value: units pass, and what amounts its input axis brings must undo the channels' own."""
     groups, transposed = int(op.attributes.get("groups", 1)), bool(op.attributes.get("transposed", False))
     out_dim, in_dim = op.attributes["out_axis"], op.attributes["in_axis"]
     out: Plain = weight[out_dim]
@@ -120,24 +140,36 @@ def _computed_weight(op: Op, channel: Plain, weight: Value, system: System) -> P
     for dim, axis in enumerate(weight):
         if dim not in (out_dim, in_dim):
             system.pin(axis)
-    pin_amounts(system, channel, into)
     if transposed and groups > 1:
         for axis in (channel, out, into):
             system.pin(axis)
         return system.fixed((size(out) or 0) * groups)
-    if groups == 1:
-        if size(channel) == 1 or size(into) == 1:
-            system.pin(channel)
-            system.pin(into)
-        else:
-            system.joined([channel, into])
-        return out
-    if _is_depthwise(channel, size(into), groups) and isinstance(out, Axis) and len(out) == groups:
+    if groups > 1 and _is_depthwise(channel, size(into), groups) and isinstance(out, Axis) and len(out) == groups:
+        pin_amounts(system, channel, into)
         system.tie("unit", channel.unit, out.unit)
         return out
-    for axis in (channel, out, into):
-        system.pin(axis)
+    _undone(channel, into, groups, system)
+    if isinstance(out, Axis) and groups > 1:  # rows of one group may change places
+        for group, slots in enumerate(np.arange(len(out)).reshape(groups, -1)):
+            system.distinguish(out.taken(slots, 0), group + 1)
     return out
+
+
+def _undone(channel: Plain, into: Plain, groups: int, system: System) -> None:
+    """Slot j·k + i of the channels is slot i of the weight's input axis, for each of the groups, with inverse amounts."""
+    if not isinstance(channel, Axis) or not isinstance(into, Axis) or len(channel) != groups * len(into):
+        system.pin(channel)
+        system.pin(into)
+        return
+    for group, slots in enumerate(np.arange(len(channel)).reshape(groups, -1)):
+        part = channel.taken(slots, 0)
+        system.tie("unit", part.unit, into.unit)
+        system.relate("scale", (part.scale, part.power), (into.scale, into.power))
+        system.relate("sign", (part.sign, np.ones_like(part.sign)), (into.sign, np.ones_like(into.sign)))
+        if groups > 1:
+            system.distinguish(part, group + 1)
+    system.pin(channel, "shift")
+    system.pin(into, "shift")
 
 
 def _gain_and_bias(roles: Mapping[str, str], channel: Axis, system: System) -> Axis:
@@ -169,6 +201,8 @@ def _batch_norm(op: Op, inputs: list[Value], system: System) -> Value:
         return value
     pin_amounts(system, value[0], *value[2:])
     roles, eps = op.parameters, float(op.attributes.get("eps", 1e-5))
+    if not op.attributes.get("eps_known", True):
+        system.pin(channel, "scale")  # what the variance takes up depends on ε
     system.incident_vector(roles["running_mean"], channel, +1, signed=True)
     system.incident_vector(roles["running_var"], channel, 2, offset=eps)
     out = _gain_and_bias(roles, channel, system)
