@@ -5,9 +5,11 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from nfn_cli.errors import Refused
 from nfn_cli.graph.aten import Program, Result, Results, Tensor
 from nfn_cli.graph.aten.registry import leaves
 from nfn_cli.graph.model import Graph
+from nfn_cli.printable import printable
 
 
 def graph_from_export(program: Any) -> Graph:
@@ -26,6 +28,8 @@ def graph_from_export(program: Any) -> Graph:
             env[node] = _called(run, node, env)
         elif node.op == "output":
             outputs = [env.get(n) for n in leaves(node.args[0])]
+        else:
+            raise Refused(f"the program holds a {node.op} ({printable(str(node.target), 60)})", code="not-capturable")
     return run.graph(outputs)
 
 
@@ -57,7 +61,7 @@ def _called(run: Program, node: Any, env: dict[Any, Any]) -> Any:
         return meta
     if type(meta).__name__ in ("SymInt", "SymFloat", "SymBool"):
         return {"SymInt": int, "SymFloat": float, "SymBool": bool}[type(meta).__name__](meta)
-    name = str(getattr(node.target, "_opname", None) or node.target)
+    name = node.target._opname if getattr(node.target, "namespace", "") == "aten" else str(node.target)
     return run.call(name, args, {key: _resolved(value, env) for key, value in node.kwargs.items()}, _results(meta))
 
 

@@ -12,6 +12,7 @@ from nfn_cli.graph.model import Graph, GraphInput, Op
 
 Shape = tuple[int, ...]
 
+_LARGEST_CONSTANT = 4096  # entries of a tensor that stands in the graph itself
 _LARGEST_VALUE = 1 << 28  # entries: 2 GiB in float64
 
 
@@ -93,6 +94,20 @@ class Capture:
             if entry.shape != own:
                 self._materialized[key] = self.op("reshape", (made,), entry.shape, shape=list(entry.shape))
         return self._materialized[key]
+
+    def constant(self, shape: Shape, values: Any) -> Value:
+        """Numbers (nested lists) of the program itself; rows that are all the same are stored once. None: not known."""
+        if values is not None and len(shape) > 1 and shape[0] > 1 and all(row == values[0] for row in values):
+            return self.op("expand", (self.constant((1, *shape[1:]), values[:1]),), shape, shape=list(shape))
+        if values is None or math.prod(shape) > _LARGEST_CONSTANT:
+            return self.op("aten.constant", (), shape, shape=list(shape))
+        return self.op("constant", (), shape, value=values)
+
+    def repeated(self, entry: Any) -> Any:
+        """The one row (nested lists) of a constant whose rows are all the same; None for other values."""
+        spread = self._made_by(entry, "expand")
+        row = self._made_by(spread.inputs[0], "constant") if spread else None
+        return row.attributes["value"][0] if row and len(row.attributes["value"]) == 1 else None
 
     def transposed(self, entry: Any) -> Parameter | None:
         """The plain matrix of the checkpoint that an entry is the transpose of, else None."""

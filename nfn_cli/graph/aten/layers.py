@@ -64,6 +64,12 @@ def _convolved(c: Capture, out: Shape, x: Any, weight: Any, bias: Any, where: di
     """A weight or a bias that is computed cannot be named: the weight is another input, the bias is added behind."""
     if len(x.shape) != len(weight.shape):
         raise Untranslated  # without a batch axis
+    channels = weight.shape[1] * groups if "transposed" in where else weight.shape[0]
+    out = (x.shape[0], channels, *_convolved_size(x.shape[2:], weight.shape[2:], where))
+    kernel = c.repeated(weight)
+    if kernel is not None and bias is None and "transposed" not in where and channels == groups == x.shape[1]:
+        steps = {key: value for key, value in where.items() if key in ("stride", "padding", "dilation")}
+        return c.op("filter", (x,), out, **steps, kernel=kernel[0], size=list(out[2:]))
     attributes = where | ({"groups": groups} if groups != 1 else {})
     inputs, roles = [x], {}
     if c.is_plain(weight):
@@ -79,6 +85,15 @@ def _convolved(c: Capture, out: Shape, x: Any, weight: Any, bias: Any, where: di
     if bias is None or named:
         return made
     return add(c, made, c.reshape(bias, [1, made.shape[1], *([1] * (len(out) - 2))]))
+
+
+def _convolved_size(size: Sequence[int], kernel: Sequence[int], where: dict[str, Any]) -> list[int]:
+    ones, zeros = [1] * len(size), [0] * len(size)
+    dilation, behind = where.get("dilation", ones), where.get("output_padding", zeros)
+    steps = zip(size, kernel, where["stride"], where["padding"], dilation, behind, strict=True)
+    if "transposed" in where:
+        return [(n - 1) * s - 2 * p + d * (k - 1) + 1 + b for n, k, s, p, d, b in steps]
+    return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d, b in steps]
 
 
 def _padded(c: Capture, x: Any, total: Sequence[int]) -> tuple[Any, list[int]]:
@@ -130,7 +145,9 @@ def _average_pool(d: int) -> None:
         if divisor is not None:
             raise Untranslated
         extra = ({"ceil": True} if ceil else {}) | ({} if count else {"count_padding": False})
-        return c.op("average_pool", (x,), out, **_window(x, d, kernel, stride, padding), size=list(out[2:]), **extra)
+        window = _window(x, d, kernel, stride, padding)
+        size = _pooled(x.shape[2:], window, [1] * d, ceil)
+        return c.op("average_pool", (x,), (*x.shape[:2], *size), **window, size=size, **extra)
 
 
 def _pooled(size: Sequence[int], window: dict[str, Any], dilation: Sequence[int], ceil: bool) -> list[int]:

@@ -16,8 +16,6 @@ from nfn_cli.graph.aten.registry import Result, Results, sharing, translated
 from nfn_cli.graph.model import Graph
 from nfn_cli.printable import printable
 
-_LARGEST_CONSTANT = 4096  # entries of a tensor that stands in the graph itself
-
 
 @dataclass(eq=False)
 class Memory:
@@ -83,14 +81,7 @@ class Program:
 
     def constant(self, shape: Shape, values: Any, floating: bool = True, content: Any = None) -> Tensor:
         """Numbers (nested lists) that stand in the program itself; None where there are too many of them."""
-        size = 1
-        for n in shape:
-            size *= n
-        if values is None or size > _LARGEST_CONSTANT:
-            made = self.capture.op("aten.constant", (), shape, shape=list(shape))
-        else:
-            made = self.capture.op("constant", (), shape, value=values)
-        return Tensor(made, floating, content)
+        return Tensor(self.capture.constant(shape, values), floating, content)
 
     def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], out: Results) -> Any:
         """One ATen op.

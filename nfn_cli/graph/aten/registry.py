@@ -73,10 +73,18 @@ def translated(c: Capture, name: str, args: Sequence[Any], kwargs: Mapping[str, 
             raise Untranslated  # whole numbers are rounded; our ops are not
         made = TRANSLATIONS[name](c, out.shape if isinstance(out, Result) else (), *args, **kwargs)
         _check(made, out)
+        return _completed(c, name, made, [args, *kwargs.values()], out)
     except (Untranslated, KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError):
         c.forget(start)
         return _unknown(c, name, [args, *kwargs.values()], out)
-    return made
+
+
+def _completed(c: Capture, name: str, made: Any, given: Any, out: Results) -> Any:
+    """Results that the translation has no word for (indices, statistics) are there, but opaque."""
+    if not isinstance(made, list) or None not in made:
+        return made
+    others = _unknown(c, name, given, out)
+    return [other if entry is None else entry for entry, other in zip(made, others, strict=True)]
 
 
 def _check(made: Any, out: Results) -> None:

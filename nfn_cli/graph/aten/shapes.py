@@ -31,12 +31,44 @@ def _same(c: Capture, out: Shape, x: Any, *_: Any, **__: Any) -> Any:
     return x
 
 
-@translates("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as", "_unsafe_view",
-            memory="shared")  # fmt: skip
-def _reshape(c: Capture, out: Shape, x: Any, *_: Any, **__: Any) -> Any:
-    if math.prod(x.shape) != math.prod(out):
+@translates("view", "reshape", "_unsafe_view", memory="shared")
+def _reshape(c: Capture, out: Shape, x: Any, shape: Sequence[int], *_: Any) -> Any:
+    if any(n not in (-1, m) for n, m in zip(shape, out, strict=True)) or math.prod(x.shape) != math.prod(out):
         raise Untranslated
     return c.reshape(x, out)
+
+
+@translates("view_as", "reshape_as", memory="shared")
+def _like(c: Capture, out: Shape, x: Any, other: Any) -> Any:
+    return _reshape(c, out, x, other.shape)
+
+
+@translates("flatten", memory="shared")
+def _flatten(c: Capture, out: Shape, x: Any, first: int = 0, last: int = -1) -> Any:
+    rank = len(x.shape)
+    first, last = first % rank, last % rank
+    return c.reshape(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
+
+
+@translates("unflatten", memory="shared")
+def _unflatten(c: Capture, out: Shape, x: Any, axis: int, sizes: Sequence[int]) -> Any:
+    axis %= len(x.shape)
+    rest = x.shape[axis] // math.prod(n for n in sizes if n != -1)
+    return _reshape(c, out, x, (*x.shape[:axis], *(rest if n == -1 else n for n in sizes), *x.shape[axis + 1 :]))
+
+
+@translates("squeeze", memory="shared")
+def _squeeze(c: Capture, out: Shape, x: Any, axes: int | Sequence[int] | None = None) -> Any:
+    rank = len(x.shape)
+    listed = range(rank) if axes is None else [axes] if isinstance(axes, int) else axes
+    gone = {axis % rank for axis in listed}
+    return c.reshape(x, [n for axis, n in enumerate(x.shape) if n != 1 or axis not in gone])
+
+
+@translates("unsqueeze", memory="shared")
+def _unsqueeze(c: Capture, out: Shape, x: Any, axis: int) -> Any:
+    axis %= len(x.shape) + 1
+    return c.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
 
 @translates("permute", memory="shared")
@@ -86,6 +118,8 @@ def _channel_shuffle(c: Capture, out: Shape, x: Any, groups: int) -> Any:
 @translates("expand", "expand_as", memory="shared")
 def _expand(c: Capture, out: Shape, x: Any, *_: Any, **__: Any) -> Any:
     full = (1,) * (len(out) - len(x.shape)) + tuple(x.shape)
+    if any(n not in (1, m) for n, m in zip(full, out, strict=True)):
+        raise Untranslated
     x = c.reshape(x, full)
     return x if tuple(out) == full else c.op("expand", (x,), out, shape=list(out))
 
@@ -139,7 +173,9 @@ def _few(count: int) -> int:
 @translates("cat", "concat", "concatenate")
 def _cat(c: Capture, out: Shape, parts: Sequence[Any], axis: int = 0) -> Any:
     parts = [part for part in parts if part.shape != (0,)]
-    return c.op("concat", parts, out, axis=axis % len(out))
+    shape, axis = list(parts[0].shape), axis % len(out)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    return c.op("concat", parts, shape, axis=axis)
 
 
 @translates("stack")
@@ -153,16 +189,23 @@ def _stack(c: Capture, out: Shape, parts: Sequence[Any], axis: int = 0) -> Any:
 def _pad(
     c: Capture, out: Shape, x: Any, amounts: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Any:
-    if mode != "constant":
+    before, after, shape = _widths(x, amounts)
+    if mode == "constant":
+        return c.op("pad", (x,), shape, before=before, after=after, value=float(value or 0.0))
+    if mode not in ("reflect", "replicate", "circular") or min(*before, *after) < 0:
         raise Untranslated
-    return _constant_pad(c, out, x, amounts, value)
+    return c.op("pad", (x,), shape, before=before, after=after, mode=mode)
 
 
 @translates("constant_pad_nd")
 def _constant_pad(c: Capture, out: Shape, x: Any, amounts: Sequence[int], value: float | None = 0.0) -> Any:
+    return _pad(c, out, x, amounts, "constant", value)
+
+
+def _widths(x: Any, amounts: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    """(before, after, new shape) by axis; torch lists the last axis first."""
     rank = len(x.shape)
     before, after = [0] * rank, [0] * rank
     for step in range(len(amounts) // 2):
         before[rank - 1 - step], after[rank - 1 - step] = int(amounts[2 * step]), int(amounts[2 * step + 1])
-    shape = [n + b + a for n, b, a in zip(x.shape, before, after, strict=True)]
-    return c.op("pad", (x,), shape, before=before, after=after, value=float(value or 0.0))
+    return before, after, [n + b + a for n, b, a in zip(x.shape, before, after, strict=True)]
