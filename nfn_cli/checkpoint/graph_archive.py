@@ -58,12 +58,11 @@ def write_archive(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, 
     with open_zip(path) as archive, path.open("rb") as source, atomic_output(out, force) as target:
         if not content.inner:
             changed = changed_members(archive, content.stored, origin.tensors, checkpoint.tensors)
-        else:
-            inner = BytesIO(read_member(archive, archive.getinfo(content.inner)))
-            with checked_zip(inner, inner.getbuffer().nbytes) as weights:
-                parts = changed_members(weights, content.stored, origin.tensors, checkpoint.tensors)
-                made = BytesIO()
-                patch_zip(inner, weights, made, parts)
-            changed = {content.inner: made.getvalue()} if parts else {}
-        patch_zip(source, archive, target, changed)
+            patch_zip(source, archive, target, changed)
+            return ()
+        inner, made = BytesIO(read_member(archive, archive.getinfo(content.inner))), BytesIO()
+        with checked_zip(inner, inner.getbuffer().nbytes) as weights:
+            changed = changed_members(weights, content.stored, origin.tensors, checkpoint.tensors)
+            patch_zip(inner, weights, made, changed)
+        patch_zip(source, archive, target, [(content.inner, made.getvalue())])
     return ()

@@ -16,7 +16,7 @@ from typing import Any
 
 from nfn_cli.checkpoint.graph_archive import Archive, archive_checkpoint
 from nfn_cli.checkpoint.model import Array, Checkpoint
-from nfn_cli.checkpoint.storage import StoredTensor, read_tensors, read_tensors_in_memory
+from nfn_cli.checkpoint.storage import StoredTensor, check_byte_order, read_tensors, read_tensors_in_memory
 from nfn_cli.checkpoint.tree_pickle import read_tree
 from nfn_cli.checkpoint.zip_guard import checked_zip, open_zip, read_member
 from nfn_cli.errors import Refused
@@ -54,6 +54,7 @@ def read_pt2(path: Path) -> Checkpoint:
         Refused: damaged, no program or several, weights in a pickle that needs more than tensors.
     """
     with open_zip(path) as archive:
+        check_byte_order(archive)
         names = archive.namelist()
         if OLD_PROGRAM in names:
             return _old(path, archive)

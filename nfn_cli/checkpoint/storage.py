@@ -6,7 +6,7 @@ Knows storages and arrays; no pickle, no JSON. What a file says about sizes is c
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -124,35 +124,40 @@ def changed_members(
     stored: Mapping[str, StoredTensor],
     before: Mapping[str, Array],
     after: Mapping[str, Array],
-) -> dict[str, bytes]:
-    """New bytes of every member in which a tensor changed.
+) -> Iterator[tuple[str, bytes]]:
+    """Every member in which a tensor changed, and its new bytes.
 
     Raises:
         Refused: tensors that overlap would need different values in one place (code "shared-memory").
     """
-    touched = {stored[name].member for name in stored if after[name] is not before[name]}
-    storages: dict[str, bytearray] = {}
-    for member in sorted(touched):
-        storages[member] = bytearray(read_member(archive, _info(archive, member)))
+    by_member: dict[str, list[str]] = {}
+    for name, tensor in stored.items():
+        by_member.setdefault(tensor.member, []).append(name)
+    for member, names in by_member.items():
+        if any(after[name] is not before[name] for name in names):
+            storage = bytearray(read_member(archive, _info(archive, member)))
+            _fill(storage, {name: stored[name] for name in names}, before, after)
+            yield member, bytes(storage)
+
+
+def _fill(
+    storage: bytearray, stored: Mapping[str, StoredTensor], before: Mapping[str, Array], after: Mapping[str, Array]
+) -> None:
     wanted: dict[str, Array] = {}
     for name, tensor in stored.items():
-        if tensor.member not in touched:
-            continue
         try:
             wanted[name] = cast_back(np.asarray(after[name]), before[name].dtype)
         except Refused as error:
             raise error.located(printable(name)) from None
         if after[name] is not before[name]:
-            tensor.view(storages[tensor.member])[...] = wanted[name]
+            tensor.view(storage)[...] = wanted[name]
     for name, values in wanted.items():
-        there = stored[name].view(storages[stored[name].member])
-        if not np.array_equal(_bits(there), _bits(values)):
+        if not np.array_equal(_bits(stored[name].view(storage)), _bits(values)):
             raise Refused(
                 "the tensor shares memory with others in a way that cannot be kept",
                 where=printable(name),
                 code="shared-memory",
             )
-    return {member: bytes(storage) for member, storage in storages.items()}
 
 
 def _bits(array: Array) -> Array:
@@ -171,3 +176,16 @@ def integers(values: Any) -> tuple[int, ...] | None:
     if not isinstance(values, Sequence) or isinstance(values, (str, bytes)) or any(type(n) is not int for n in values):
         return None
     return tuple(values)
+
+
+def check_byte_order(archive: zipfile.ZipFile) -> None:
+    """Refuse numbers with their highest byte first.
+
+    Raises:
+        Refused: with code "byte-order".
+    """
+    for info in archive.infolist():
+        if info.filename.rpartition("/")[2] == "byteorder" and read_member(archive, info) != b"little":
+            raise Refused(
+                "the numbers have their highest byte first", fix="save it on another machine", code="byte-order"
+            )

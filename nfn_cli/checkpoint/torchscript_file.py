@@ -13,7 +13,7 @@ from typing import Any
 
 from nfn_cli.checkpoint.graph_archive import Archive, archive_checkpoint
 from nfn_cli.checkpoint.model import Checkpoint
-from nfn_cli.checkpoint.storage import StoredTensor, read_tensors
+from nfn_cli.checkpoint.storage import StoredTensor, check_byte_order, read_tensors
 from nfn_cli.checkpoint.tree_pickle import Class, Object, read_tree
 from nfn_cli.checkpoint.zip_guard import damaged, open_zip, read_member
 from nfn_cli.errors import Refused
@@ -47,6 +47,7 @@ def read_torchscript(path: Path) -> Checkpoint:
         Refused: damaged, quantized, or with values that have no plain form.
     """
     with open_zip(path) as archive:
+        check_byte_order(archive)
         root = _root(archive)
         module = read_tree(_member(archive, root + "data.pkl"), root + "data/")
         constants = read_tree(_member(archive, root + "constants.pkl"), root + "constants/")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import BinaryIO
 
 from nfn_cli.checkpoint.zip_guard import damaged, data_offset
@@ -19,12 +19,14 @@ _PIECE = 1 << 20
 _DESCRIPTOR = 0x08  # flag: the checksum stands behind the data, not before it
 
 
-def patch_zip(source: BinaryIO, archive: zipfile.ZipFile, target: BinaryIO, changed: Mapping[str, bytes]) -> None:
+def patch_zip(
+    source: BinaryIO, archive: zipfile.ZipFile, target: BinaryIO, changed: Iterable[tuple[str, bytes]]
+) -> None:
     """Copy the archive and replace what the named members hold.
 
     Args:
         source: the file that `archive` reads.
-        changed: member -> its new bytes, as many as before.
+        changed: members and their new bytes, as many as before.
 
     Raises:
         Refused: a member is compressed (code "compressed-member"), or the directory is damaged.
@@ -33,7 +35,7 @@ def patch_zip(source: BinaryIO, archive: zipfile.ZipFile, target: BinaryIO, chan
     while piece := source.read(_PIECE):
         target.write(piece)
     entries = _directory_entries(source, archive)
-    for name, data in changed.items():
+    for name, data in changed:
         info = archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED:
             raise Refused(

@@ -13,6 +13,7 @@ from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import origin_of
 from nfn_cli.checkpoint.storage import StoredTensor
 from nfn_cli.checkpoint.torchscript_file import Script
+from nfn_cli.checkpoint.tree_pickle import Object
 from nfn_cli.errors import Refused
 from nfn_cli.graph.aten import Program, Tensor
 from nfn_cli.graph.captured_network import captured_network
@@ -77,7 +78,7 @@ def _likely_shapes(checkpoint: Checkpoint) -> Iterator[tuple[int, ...]]:
 
 def _followed(checkpoint: Checkpoint, script: Script, code: Code, forward: Function, shape: tuple[int, ...]) -> Network:
     program = Program()
-    leaves = _Leaves(checkpoint, script, program)
+    leaves = _Leaves(checkpoint, script, code, program)
     name = forward.parameters[1].arg
     x = program.input(name, shape, content=meta_tensor(shape, leaves.dtype))
     made = Interpreter(code, program, script.constants, leaves).call(forward, [script.module, x], {})
@@ -93,9 +94,10 @@ def _followed(checkpoint: Checkpoint, script: Script, code: Code, forward: Funct
 class _Leaves:
     """What the module tree and the constants hold, as values: every stored tensor is one stand-in."""
 
-    def __init__(self, checkpoint: Checkpoint, script: Script, program: Program) -> None:
-        self.checkpoint, self.script, self.program = checkpoint, script, program
+    def __init__(self, checkpoint: Checkpoint, script: Script, code: Code, program: Program) -> None:
+        self.checkpoint, self.script, self.code, self.program = checkpoint, script, code, program
         self.made: dict[str, Tensor] = {}
+        self.lists: dict[int, Any] = {}
         floats = [array.dtype.name for array in checkpoint.tensors.values() if _is_floating(array)]
         self.dtype = floats[0] if floats else "float32"
         self.in_training = isinstance(script.module.state, dict) and script.module.state.get("training") is True
@@ -104,7 +106,10 @@ class _Leaves:
 
     def __call__(self, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
-            return type(value)(self(part) for part in value)
+            # one list for all who read it: the program may change it
+            if id(value) not in self.lists:
+                self.lists[id(value)] = type(value)(self(part) for part in value)
+            return self.lists[id(value)]
         if not isinstance(value, StoredTensor):
             return value
         name = self.script.names[id(value)]
@@ -115,9 +120,19 @@ class _Leaves:
             return array.item() if _is_floating(array) or array.dtype.kind in "iub" else None
         if first not in self.made:
             meta = meta_tensor(array.shape, array.dtype.name)
-            trained = not constant and (self.frozen or value.requires_grad)
+            trained = not constant and (self.frozen or self._is_parameter(first))
             self.made[first] = self.program.parameter(first, array.shape, trained, _is_floating(array), meta)
         return self.made[first]
+
+    def _is_parameter(self, name: str) -> bool:
+        """Whether the class of the module that has the tensor calls it a parameter, not a buffer."""
+        *path, last = name.split(".")
+        owner: Any = self.script.module
+        for part in path:
+            state = owner.state if isinstance(owner, Object) else None
+            owner = state.get(part) if isinstance(state, dict) else None
+        made = self.code.find(owner.kind) if isinstance(owner, Object) else None
+        return isinstance(made, Class) and last in made.parameters
 
 
 def _is_floating(array: Array) -> bool:

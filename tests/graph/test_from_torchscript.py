@@ -114,6 +114,29 @@ def test_loops_and_branches_without_data_are_followed(tmp_path: Path) -> None:
     assert groups(model) == [(6, "R>0^6 ⋊ S_6")] * 3
 
 
+class Remembers(nn.Module):
+    """A list of the module's own that its program changes."""
+
+    seen: list[int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.a, self.b = [], nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(1)
+        x = self.a(x)
+        return self.b(torch.relu(x) if len(self.seen) > 0 else x)
+
+
+def test_what_the_program_puts_into_its_own_lists_is_there(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Remembers().double().eval()
+    torch.jit.save(torch.jit.script(module), tmp_path / "m.pt")
+    model = nfn_cli.open_model(tmp_path / "m.pt")
+    assert residual(module, model.networks[0].graph, model.checkpoint.tensors) < 1e-10
+
+
 class OnData(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from nfn_cli.printable import printable
 
 _LONGEST = 10_000
 _LARGEST = 1 << 63
+_FLOATING, _BOOL = (5, 6, 7, 15), 11  # c10::ScalarType
 
 
 def _is(left: Any, right: Any) -> bool:
@@ -36,6 +37,20 @@ def _times(left: Any, right: Any) -> Any:
         if isinstance(many, (list, str)) and (type(times) is not int or len(many) * times > _LONGEST):
             raise Refused("the program makes a huge list", code="too-large")
     return left * right
+
+
+def _cast(number: float, *types: Any) -> Any:
+    """A number in another type; among what names it is a code of c10::ScalarType."""
+    code = next((entry for entry in types if type(entry) is int), None)
+    return (
+        number
+        if code is None
+        else float(number)
+        if code in _FLOATING
+        else bool(number)
+        if code == _BOOL
+        else int(number)
+    )
 
 
 def _raise(*message: Any) -> Any:
@@ -79,8 +94,8 @@ _NUMBERS: dict[str, Callable[..., Any]] = {
     "NumToTensor": lambda a: a,
     "min": min,
     "max": max,
-    "scalar_tensor": lambda a, **_: a,
-    "to": lambda a, *_, **__: a,
+    "scalar_tensor": lambda a, dtype=None, **_: _cast(a, dtype),
+    "to": lambda a, *more, dtype=None, **_: _cast(a, dtype, *more),
     "detach": lambda a: a,
     "is_grad_enabled": lambda: False,
     "is_scripting": lambda: True,

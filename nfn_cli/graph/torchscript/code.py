@@ -37,10 +37,11 @@ class Function:
 
 @dataclass(frozen=True)
 class Class:
-    """One `class`: methods, constants (`Final`), and fields in order where it is a NamedTuple."""
+    """One `class`: methods, constants (`Final`), names of its parameters, and fields in order where it is a NamedTuple."""
 
     methods: Mapping[str, Function]
     constants: Mapping[str, ast.expr]
+    parameters: frozenset[str]
     fields: tuple[str, ...] | None
 
 
@@ -95,7 +96,18 @@ def _class(node: ast.ClassDef, qualified: str) -> Class:
     constants = {p.target.id: p.value for p in annotated if isinstance(p.target, ast.Name) and p.value is not None}
     named = any(isinstance(base, ast.Name) and base.id == "NamedTuple" for base in node.bases)
     fields = tuple(p.target.id for p in annotated if isinstance(p.target, ast.Name)) if named else None
-    return Class(methods, constants, fields)
+    return Class(methods, constants, frozenset(_parameters(node)), fields)
+
+
+def _parameters(node: ast.ClassDef) -> list[str]:
+    """What `__parameters__ = ["weight", "bias", ]` lists."""
+    lists = {
+        part.targets[0].id: part.value.elts
+        for part in node.body
+        if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) and isinstance(part.value, ast.List)
+    }
+    entries = lists.get("__parameters__", [])
+    return [entry.value for entry in entries if isinstance(entry, ast.Constant) and isinstance(entry.value, str)]
 
 
 def _check_shape(text: str, file: str) -> None:
