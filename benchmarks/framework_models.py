@@ -68,17 +68,28 @@ def timm_families() -> list[str]:
 
 def make(name: str) -> torch.nn.Module:
     """The model in evaluation mode, in float64, on the CPU."""
+    return _made(name).eval().double()
+
+
+def on_meta(name: str, **arguments: Any) -> torch.nn.Module:
+    """The model without numbers: names and shapes of its tensors only."""
+    try:
+        with torch.device("meta"):
+            return _made(name, **arguments)
+    except (RuntimeError, NotImplementedError):  # torchvision's RegNets read a number of a tensor while they are built
+        return _made(name, **arguments)
+
+
+def _made(name: str, **arguments: Any) -> torch.nn.Module:
     library, model = name.split(":", 1)
     if library == "torchvision":
         from torchvision import models
 
         extra = {"init_weights": False} if model in ("googlenet", "inception_v3") else {}
-        made = models.get_model(model, weights=None, **extra)
-    else:
-        import timm
+        return models.get_model(model, weights=None, **extra, **arguments)
+    import timm
 
-        made = timm.create_model(model)
-    return made.eval().double()
+    return timm.create_model(model, **arguments)
 
 
 def randomise(module: torch.nn.Module, seed: int = 0) -> None:

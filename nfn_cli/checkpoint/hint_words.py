@@ -23,14 +23,34 @@ def hints_in(words: Mapping[Any, Any], source: str) -> Hints:
     """Hints among the entries of a map; only text, numbers and lists of them count.
 
     >>> hints_in({"hidden_act": "gelu", "omega": 30}, "config.json")
-    Hints(activation='gelu', omega='30', pooling=None, architecture=None, source='config.json')
+    Hints(activation='gelu', omega='30', pooling=None, architecture=None, architecture_arguments=None, source='config.json')
     """
-    found = {
+    found: dict[str, Any] = {
         field: spelled
         for field, names in _WORDS.items()
         if (spelled := next((text for name in names if (text := _spelled(words.get(name), field))), None))
     }
+    if "architecture" in found:
+        found["architecture_arguments"] = _arguments(words)
     return Hints(**found, source=source) if found else Hints()
+
+
+def _arguments(words: Mapping[Any, Any]) -> str | None:
+    """timm's `model_args` and number of classes, as JSON; None where they hold more than plain values."""
+    given = words.get("model_args") or {}
+    if not isinstance(given, Mapping):
+        return None
+    arguments = {"num_classes": words["num_classes"]} if isinstance(words.get("num_classes"), int) else {}
+    arguments |= given
+    if not all(isinstance(key, str) and key.isidentifier() and _is_plain(value) for key, value in arguments.items()):
+        return None
+    return json.dumps(arguments, sort_keys=True)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) < 1000 and all(_is_plain(entry) for entry in value)
+    return value is None or isinstance(value, (str, int, float))
 
 
 def hints_beside(path: Path) -> Hints:

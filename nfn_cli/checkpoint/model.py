@@ -21,6 +21,7 @@ class Hints:
         omega: frequency of sine activations, per hidden layer or one for all.
         pooling: "none", "average" or "max": the spatial pooling between layers.
         architecture: name of a known architecture, e.g. from a config.json.
+        architecture_arguments: what it was made with, as a JSON object of numbers, booleans, text and lists of them.
         source: where this was found, for the report (e.g. "data in the Stable-Baselines3 zip").
     """
 
@@ -28,6 +29,7 @@ class Hints:
     omega: str | None = None
     pooling: str | None = None
     architecture: str | None = None
+    architecture_arguments: str | None = None
     source: str = ""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from nfn_cli.graph.from_export import graph_from_export
 from nfn_cli.graph.model import Graph
 from nfn_cli.printable import printable
 
+_READS = re.compile("pretrained|checkpoint|weights|cache|hub|url")  # arguments that make timm fetch or read something
 _SIZES = (96, 128, 224, 299)
 
 
@@ -35,24 +38,57 @@ def captured(architecture: str, trust_code: bool) -> Graph:
             )
         made = _from_file(Path(place), name)
     else:
-        made = _from_library(place, name)
+        made = _from_library(place, name, {})
     module, examples = made if isinstance(made, tuple) else (made, ())
     return _graph(module, examples, architecture)
 
 
-def _from_library(library: str, name: str) -> Any:
+def captured_as_told(name: str, arguments: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Graph | None:
+    """The graph of a timm model made with arguments that came with a checkpoint; None where its tensors would be others.
+
+    The arguments are a stranger's: the model is first made without memory, and only one whose tensors are those of the
+    checkpoint is made for real. With arguments that make timm fetch or read something it is not made at all.
+
+    Raises:
+        WrongUsage: timm does not know the name or the arguments.
+        SurroundingsFailed: timm is not installed (code "missing-extra").
+        Refused: it cannot be captured (code "not-capturable").
+    """
+    import torch
+
+    if not re.fullmatch(r"\w+", name) or any(_READS.search(key) for key in arguments):
+        return None
+    with torch.device("meta"):
+        empty = _from_library("timm", name, arguments)
+    found = {k: tuple(v.shape) for k, v in empty.state_dict().items() if v.is_floating_point()}
+    return _graph(_from_library("timm", name, arguments), (), f"timm:{name}") if found == dict(shapes) else None
+
+
+def _from_library(library: str, name: str, arguments: Mapping[str, Any]) -> Any:
     try:
         made_by = importlib.import_module("torchvision.models" if library == "torchvision" else "timm")
     except ImportError:
         raise SurroundingsFailed(
             f"{library} is not installed", fix="pip install 'nfn-cli[arch]'", code="missing-extra"
         ) from None
+    except Exception as error:  # a build for another torch fails while it is imported, in many ways
+        raise SurroundingsFailed(
+            f"{library} is installed, but cannot be imported: {printable(str(error), limit=200)}",
+            fix="install a build of it that fits your torch",
+            code="missing-extra",
+        ) from None
+    known = made_by.list_models(module=made_by) if library == "torchvision" else made_by.list_models()
+    if name not in known:
+        raise WrongUsage(f"{library} has no model {printable(name)!r}", code="unknown-architecture")
     try:
         if library == "torchvision":
             return made_by.get_model(name, weights=None)
-        return made_by.create_model(name)
-    except (ValueError, RuntimeError, KeyError):
-        raise WrongUsage(f"{library} has no model {printable(name)!r}", code="unknown-architecture") from None
+        return made_by.create_model(name, **arguments)
+    except Exception as error:  # arguments that do not fit fail in many ways
+        raise WrongUsage(
+            f"{library} cannot make {printable(name)!r}: {printable(str(error), limit=200)}",
+            code="unknown-architecture",
+        ) from None
 
 
 def _from_file(path: Path, factory: str) -> Any:

@@ -38,7 +38,8 @@ class Op:
     | permute | any -> axes in another order | | order |
     | expand | size-1 axes repeated -> shape | | shape |
     | slice | any -> part of one axis | | axis, start, stop, step |
-    | pad | any -> larger | | before, after (per axis), value |
+    | pad | any -> larger | | before, after (per axis); value, or mode: "reflect", "replicate", "circular" |
+    | filter | (N, C, S) -> (N, C, S') | | kernel: nested lists, one kernel for every channel alone; stride, padding, dilation |
     | reduce | any -> axes of size 1 | | axes, statistic: mean, sum, max, min, norm or variance |
     | resize | (N, C, S) -> (N, C, *size) | | size, mode: nearest or linear, align_corners |
     | softmax | any -> same | | axis |

@@ -69,6 +69,9 @@ def random_inputs(graph: Graph, seed: int, batch: int = 8, spatial: int = 6) -> 
     }
 
 
+_STEPS = ("stride", "padding", "dilation")
+
+
 def _float64(parameters: Reader, name: str) -> FloatArray:
     return np.asarray(parameters[name]).astype(np.float64)
 
@@ -118,6 +121,14 @@ def _conv(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArra
     if "bias" in op.parameters:
         out += _along(_float64(parameters, op.parameters["bias"]).reshape(-1), 1, out.ndim)
     return out
+
+
+@evaluates("filter")
+def _filter(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
+    (x,) = inputs
+    kernel = np.asarray(op.attributes["kernel"], np.float64)
+    steps = (_tuple(op.attributes.get(key, 0 if key == "padding" else 1), kernel.ndim) for key in _STEPS)
+    return _direct_conv(x, np.broadcast_to(kernel, (x.shape[1], 1, *kernel.shape)), x.shape[1], *steps)
 
 
 def _direct_conv(

@@ -92,6 +92,9 @@ def _pad(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray
     before, after = op.attributes["before"], op.attributes["after"]
     crop = tuple(slice(max(0, -b), n - max(0, -a)) for n, b, a in zip(x.shape, before, after, strict=True))
     width = [(max(0, b), max(0, a)) for b, a in zip(before, after, strict=True)]
+    mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}.get(op.attributes.get("mode", "constant"))
+    if mode is not None:
+        return np.pad(x[crop], width, mode=mode)  # type: ignore[call-overload, no-any-return]
     return np.pad(x[crop], width, constant_values=op.attributes.get("value", 0.0))
 
 

@@ -50,6 +50,15 @@ def _conv(op: Op, inputs: list[Value], system: System) -> Value:
     return (value[0], out, *op.attributes.get("size", (None,) * len(value[2:])))
 
 
+@rule("filter")
+def _filter(op: Op, inputs: list[Value], system: System) -> Value:
+    """The same kernel for every channel: whatever is done to channels passes."""
+    (value,) = inputs
+    for axis in value[2:]:
+        system.pin(axis)
+    return (*value[:2], *op.attributes["size"])
+
+
 def _own_weight(op: Op, channel: Plain, system: System) -> Axis:
     weight, groups = op.parameters["weight"], int(op.attributes.get("groups", 1))
     out_dim, in_dim = op.attributes["out_axis"], op.attributes["in_axis"]

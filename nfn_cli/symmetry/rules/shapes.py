@@ -186,14 +186,20 @@ def _expand(op: Op, inputs: list[Value], system: System) -> Value:
 
 @rule("pad")
 def _pad(op: Op, inputs: list[Value], system: System) -> Value:
-    """Zeros keep magnitudes and signs."""
+    """Zeros keep magnitudes and signs; zeros in place of units are units of which anything may be said."""
     (value,) = inputs
     at = op.attributes
+    zeros = "mode" not in at and at.get("value", 0.0) == 0.0
     if at.get("value", 0.0) != 0.0:
         pin_amounts(system, *value)
     out: list[Plain] = []
     for entry, before, after in zip(value, at["before"], at["after"], strict=True):
-        if before or after:
+        if isinstance(entry, Axis) and zeros and before >= 0 and after >= 0 and before + after > 0:
+            whole = concatenated([system.fresh(before + after), entry])
+            around = np.arange(before + after)
+            order = np.concatenate([around[:before], len(around) + np.arange(len(entry)), around[before:]])
+            out.append(system.registered(whole.taken(order, 0)))
+        elif before or after:
             system.pin(entry)
             length = size(entry)
             out.append(None if length is None else length + before + after)
