@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from nfn_cli.graph.model import Op
 Shape = tuple[int, ...]
 
 LARGEST_CONSTANT = 1 << 16  # entries of a constant that stands in the graph
-_LARGEST_VALUE = 1 << 27  # entries of one value
+_LARGEST_VALUE = 1 << 26  # entries of one value
 _LARGEST_AXIS = 1 << 22
 _MOST_ENTRIES = 1 << 32  # of all values together
 
@@ -99,6 +99,7 @@ class Capture:
 
         Raises:
             DoesNotFit: the shape is empty or negative somewhere.
+            Untranslated: a factor or bound is not finite.
             Refused: the value is larger than any honest network's (code "too-large").
         """
         known = None if shape is None else tuple(int(n) for n in shape)
@@ -106,6 +107,8 @@ class Capture:
             self._weigh(known)
         names = tuple(self.value(entry).name for entry in inputs)
         self._values += 1
+        if any(isinstance(n, float) and not isfinite(n) for n in attributes.values()):
+            raise Untranslated
         if known is not None:  # whatever a rule cannot follow still has a shape, for what comes after it
             attributes = {"shape": list(known), **attributes}
         made = Op(kind, names, f"v{self._values}", dict(parameters or {}), attributes)

@@ -186,7 +186,7 @@ def group_norm(pieces: Pieces, op: Op) -> Op | None:
 
 
 def flattened(pieces: Pieces, op: Op) -> Op | None:
-    """(N, C, S) → (N, C·|S|) before a linear layer, perhaps with channels moved behind the positions first."""
+    """(N, C, S) → (N, C·|S|) between convolutions and a linear layer, perhaps with channels moved behind positions first."""
     if op.kind != "reshape" or len(op.attributes["shape"]) != 2:
         return None
     x, order = op.inputs[0], "channel_outer"
@@ -199,4 +199,22 @@ def flattened(pieces: Pieces, op: Op) -> Op | None:
         return None
     if set(pieces.readers.get(op.output, ())) != {"linear"} or op.output in pieces.outputs:
         return None
+    if not _from_convolution(pieces, x):
+        return None
     return Op("flatten", (x,), op.output, {}, {"order": order, "positions": prod(shape[2:])})
+
+
+def _from_convolution(pieces: Pieces, name: str) -> bool:
+    """Whether the units of a value lie on its second axis alone, as a convolution or an input of the network has them."""
+    while (op := pieces.of(name)) is not None and op.kind != "conv":
+        if len(op.inputs) != 1 or op.kind not in (
+            "pointwise",
+            "batch_norm",
+            "max_pool",
+            "average_pool",
+            "pool",
+            "slice",
+        ):
+            return False
+        name = op.inputs[0]
+    return True

@@ -86,7 +86,7 @@ def translate(graph: OnnxGraph, tensors: Mapping[str, Array], sizes: Sizes, froz
     for node in graph.nodes:
         if any(name in walk.needed for name in node.outputs):
             walk.visit(node)
-    outputs = tuple(walk.c.value(walk.entry(name, "the output")).name for name in graph.outputs if name)
+    outputs = walk.outputs()
     used = frozenset(name for op in walk.c.ops for name in op.parameters.values())
     c = walk.c
     return Translation(
@@ -124,6 +124,14 @@ class _Walk:
         if name not in self.env:
             raise Refused("a value that nothing makes", where=f"{reader}: {printable(name)}", code="bad-graph")
         return self.env[name]
+
+    def outputs(self) -> list[str]:
+        """Values that are the answer; numbers that do not depend on the network are none of it."""
+        entries = [self.entry(name, "the output") for name in self.graph.outputs if name]
+        found = [self.c.value(entry).name for entry in entries if not isinstance(entry, np.ndarray)]
+        if not found:
+            raise Refused("no output that is computed", code="not-a-network")
+        return found
 
     def visit(self, node: Node) -> None:
         where = printable(node.name or (node.outputs[0] if node.outputs else ""), 60)
