@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from math import log10
 from typing import TYPE_CHECKING, Any
 
 from nfn_cli.printable import printable
@@ -69,9 +70,8 @@ def symmetry(report: Mapping[str, Any]) -> None:
                 [("units", "left"), ("size", "right"), ("group", "left"), ("acts on", "left"), ("remarks", "left")],
                 [_unit_row(unit_set, f"{network['name']}.") for unit_set in network["unit_sets"]],
             )
-        order = f"10^{network['log10_group_order']:.1f}" + (
-            " and infinitely many phases" if network["infinite_shifts"] else ""
-        )
+        order = _power_of_ten(network["log10_group_order"])
+        order += " and infinitely many phases" if network["infinite_shifts"] else ""
         line(
             f"parameters {network['parameters']:,}, effective {network['effective_parameters']:,}, "
             f"continuous dimension {network['continuous_dimension']:,}, discrete order {order}"
@@ -85,6 +85,7 @@ def symmetry(report: Mapping[str, Any]) -> None:
                 f"check: {verdict} under {check['elements']} random group elements "
                 f"(largest relative change {_number(check['relative_change'])})"
             )
+        _extras(network["extras"], f"{network['name']}.")
         for opaque in network["opaque"]:
             line(f"frozen: {opaque}")
         for note in network["notes"]:
@@ -93,6 +94,36 @@ def symmetry(report: Mapping[str, Any]) -> None:
         line(f"left aside: {entry}")
     if len(report["left_aside"]) > 5:
         line(f"left aside: {len(report['left_aside']) - 5} more")
+
+
+def _extras(extras: Mapping[str, Any], prefix: str) -> None:
+    """Symmetries beyond the monomial group, one row a kind."""
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    for extra in extras["found"]:
+        kinds.setdefault(extra["kind"], []).append(extra)
+    if kinds:
+        columns = [("beyond the group", "left"), ("size", "right"), ("where", "left")]
+        table(columns, [_extra_row(kind, found, prefix) for kind, found in kinds.items()])
+        statistics = f" (of parameters and {extras['statistics']:,} statistics)" if extras["statistics"] else ""
+        order = f", discrete order {_power_of_ten(extras['log10_order'])}" if extras["log10_order"] else ""
+        line(
+            f"with these: effective {extras['effective_parameters']:,}{statistics}, "
+            f"further dimension {extras['dimension']:,}{order}"
+        )
+    for extra in extras["refuted"]:
+        where = " ".join(name.removeprefix(prefix) for name in extra["tensors"][:3])
+        line(f"refuted, not counted, please report this: {extra['kind']} at {where}")
+
+
+def _power_of_ten(exponent: float) -> str:
+    return f"10^{exponent:.1f}"
+
+
+def _extra_row(kind: str, found: Sequence[Mapping[str, Any]], prefix: str) -> list[str]:
+    dimension, order = (sum(extra[key] for extra in found) for key in ("dimension", "log10_order"))
+    where = " ".join(name.removeprefix(prefix) for name in found[0]["tensors"][:2])
+    more = f" +{len(found) - 1}" if len(found) > 1 else ""
+    return [kind, f"{dimension:,}" if dimension else f"2^{order / log10(2):.0f}", where + more]
 
 
 def _unit_row(unit_set: Mapping[str, Any], prefix: str) -> list[str]:

@@ -28,6 +28,10 @@ def symmetry_report(
     Per set of hidden units: its size and group, the tensors and axes it acts on, dead, constant and duplicate units.
     For the network: group order, parameters, effective parameters, parts that are not understood and therefore frozen.
 
+    Beyond that group: biases that a normalization takes away or another bias can do the work of, GL(n) between linear
+    layers, rotations before layer norms, reflections of sigmoid, relu6 and learned slopes. They are counted apart, running
+    means and variances being parameters there, and tested in the same runs.
+
     Examples:
 
       nfn symmetry-report model.safetensors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite, prod
 from typing import Any
@@ -14,9 +14,10 @@ from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import NfnError
 from nfn_cli.graph.model import Network
 from nfn_cli.symmetry.action import TransformedTensors
-from nfn_cli.symmetry.check import outputs, relative_change
+from nfn_cli.symmetry.check import Tensors, outputs, relative_change
 from nfn_cli.symmetry.degenerate import Degenerate, find_degenerate
-from nfn_cli.symmetry.element import random_flat
+from nfn_cli.symmetry.element import FlatElement, random_flat
+from nfn_cli.symmetry.extras import Extra, ExtrasReport, Proof, applied, extras_report, find_extras, proved, survey
 from nfn_cli.symmetry.notation import group_name, log10_permutations, log10_two
 from nfn_cli.symmetry.solve import Symmetry, find_symmetry
 from nfn_cli.symmetry.unit_set import UnitSet
@@ -62,6 +63,7 @@ class NetworkReport:
     opaque: tuple[str, ...]
     notes: tuple[str, ...]
     check: Check
+    extras: ExtrasReport
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,6 @@ class Report:
         """Plain values under the keys of the schema `nfn.symmetry-report/1`."""
         networks = [_network_json(network) for network in self.networks]
         changes = [n["check"]["relative_change"] for n in networks if n["check"]["relative_change"] is not None]
-        passed = [network.check.passed for network in self.networks]
         return {
             "schema": SCHEMA,
             "path": self.path,
@@ -90,15 +91,27 @@ class Report:
             "effective_parameters": sum(n["effective_parameters"] for n in networks),
             "continuous_dimension": sum(n["continuous_dimension"] for n in networks),
             "log10_group_order": sum(n["log10_group_order"] for n in networks),
+            "extras": {
+                "dimension": sum(n["extras"]["dimension"] for n in networks),
+                "log10_order": sum(n["extras"]["log10_order"] for n in networks),
+                "effective_parameters": sum(n["extras"]["effective_parameters"] for n in networks),
+                "passed": _all(network.extras.passed for network in self.networks),
+            },
             "opaque": [entry for n in networks for entry in n["opaque"]],
             "check": {
                 "elements": max((n["check"]["elements"] for n in networks), default=0),
                 "relative_change": max(changes, default=None),
-                "passed": False if False in passed else None if None in passed else True,
+                "passed": _all(network.check.passed for network in self.networks),
             },
             "networks": networks,
             "left_aside": list(self.left_aside),
         }
+
+
+def _all(answers: Iterable[bool | None]) -> bool | None:
+    """No where one says no, unknown where one does not know."""
+    given = list(answers)
+    return False if False in given else None if None in given else True
 
 
 def _network_json(network: NetworkReport) -> dict[str, Any]:
@@ -124,6 +137,7 @@ def _network_json(network: NetworkReport) -> dict[str, Any]:
             }
             for unit_set in network.unit_sets
         ],
+        "extras": network.extras.as_json(),
         "opaque": list(network.opaque),
         "notes": list(network.notes),
         "check": asdict(network.check) | {"relative_change": change if change is None or isfinite(change) else None},
@@ -135,7 +149,7 @@ def _lists(value: Any) -> Any:
 
 
 def symmetry_report(checkpoint: Checkpoint, networks: Sequence[Network], *, seed: int = 0, elements: int = 3) -> Report:
-    """Find the group of a checkpoint's networks, measure it, and test it with random elements.
+    """Find the group of a checkpoint's networks and what is beyond it, measure both, and test them with random elements.
 
     Args:
         seed: for the random elements and inputs.
@@ -147,12 +161,10 @@ def symmetry_report(checkpoint: Checkpoint, networks: Sequence[Network], *, seed
     check_finite(checkpoint, [name for network in networks for name in network.graph.parameter_shapes])
     symmetry = find_symmetry(networks, checkpoint.aliases)
     degenerate = find_degenerate(symmetry, checkpoint.tensors)
-    moved = [
-        TransformedTensors(
-            checkpoint.tensors, checkpoint.aliases, symmetry, random_flat(symmetry, seed + i), np.float64
-        )
-        for i in range(elements)
+    extras = [
+        find_extras(survey(network, networks, checkpoint.tensors, checkpoint.aliases, symmetry)) for network in networks
     ]
+    trial = _Trial(checkpoint, symmetry, [extra for found in extras for extra in found], seed, elements)
     reports = []
     for number, network in enumerate(networks):
         sets = [
@@ -162,32 +174,63 @@ def symmetry_report(checkpoint: Checkpoint, networks: Sequence[Network], *, seed
         ]
         order = log10_permutations([s for s, _ in sets])
         order += sum(log10_two(_classes(symmetry, s, "sign")) for s, _ in sets)
+        scales = sum(_classes(symmetry, s, "scale") for s, _ in sets)
+        trained, statistics = _parameters(network)
+        check, proof = trial.run(network, extras[number])
         reports.append(
             NetworkReport(
                 network.name,
                 network.family,
                 network.activation,
                 network.activation_source,
-                _parameters(network),
-                sum(_classes(symmetry, s, "scale") for s, _ in sets),
+                trained,
+                scales,
                 order,
                 any(s.families["shift"] for s, _ in sets),
                 tuple(UnitSetReport(s.name, s.size, group_name(s), s.touches, found) for s, found in sets),
                 symmetry.opaque[number],
                 network.notes,
-                _check(network, checkpoint, moved, seed),
+                check,
+                extras_report(proof, trained, statistics, scales),
             )
         )
     return Report(checkpoint.path, checkpoint.container, tuple(reports), checkpoint.left_aside)
 
 
-def _check(network: Network, checkpoint: Checkpoint, moved: Sequence[TransformedTensors], seed: int) -> Check:
-    try:
-        before = outputs(network, checkpoint.tensors, seed)
-        change = max((relative_change(before, outputs(network, view, seed)) for view in moved), default=0.0)
-    except NfnError:
-        return Check(0, None, None)
-    return Check(len(moved), change, change <= CHECK_TOLERANCE)
+class _Trial:
+    """Random elements of the monomial group, the last of them together with a random member of every extra."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, symmetry: Symmetry, extras: Sequence[Extra], seed: int, elements: int
+    ) -> None:
+        tensors, aliases = checkpoint.tensors, checkpoint.aliases
+        flat = [random_flat(symmetry, seed + i) for i in range(elements)]
+
+        def moved(start: Tensors, element: FlatElement) -> Tensors:
+            return TransformedTensors(start, aliases, symmetry, element, np.float64)
+
+        self._tensors, self._seed = tensors, seed
+        self._monomial = [moved(tensors, element) for element in flat]
+        together = applied(extras, tensors, seed)
+        self._tried = [*self._monomial[:-1], moved(together, flat[-1]) if flat else together]
+
+    def run(self, network: Network, extras: Sequence[Extra]) -> tuple[Check, Proof]:
+        """One run for each element. Only where one changes the outputs, the extras are tried apart from the group."""
+        try:
+            before = outputs(network, self._tensors, self._seed)
+
+            def change(tensors: Tensors) -> float:
+                return relative_change(before, outputs(network, tensors, self._seed))
+
+            changes = [change(tensors) for tensors in self._tried]
+            proof = Proof(tuple(extras), (), changes[-1])
+            if max(changes) > CHECK_TOLERANCE:
+                changes = [change(tensors) for tensors in self._monomial]
+                proof = proved(extras, self._tensors, self._seed, change, CHECK_TOLERANCE)
+        except NfnError:
+            return Check(0, None, None), Proof(tuple(extras), (), None)
+        worst = max(changes, default=0.0) if self._monomial else 0.0
+        return Check(len(self._monomial), worst, worst <= CHECK_TOLERANCE), proof
 
 
 def _classes(symmetry: Symmetry, unit_set: UnitSet, kind: str) -> int:
@@ -195,7 +238,9 @@ def _classes(symmetry: Symmetry, unit_set: UnitSet, kind: str) -> int:
     return len(np.unique(symmetry.classes[kind][start : start + unit_set.families[kind] * unit_set.size]))
 
 
-def _parameters(network: Network) -> int:
-    """Trained numbers: every tensor of the graph once, without batch norm's statistics."""
+def _parameters(network: Network) -> tuple[int, int]:
+    """Trained numbers (every tensor of the graph once) and entries of batch norm's statistics."""
+    shapes = network.graph.parameter_shapes
     buffers = {name for op in network.graph.ops for role, name in op.parameters.items() if role in _BUFFERS}
-    return sum(prod(shape) for name, shape in network.graph.parameter_shapes.items() if name not in buffers)
+    statistics = sum(prod(shapes[name]) for name in buffers)
+    return sum(prod(shape) for shape in shapes.values()) - statistics, statistics
