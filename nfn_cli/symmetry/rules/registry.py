@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from nfn_cli.graph.model import Op
 from nfn_cli.symmetry.axis import Axis, Factor
 from nfn_cli.symmetry.system import System
@@ -23,7 +25,7 @@ FACTOR_RULES: dict[str, FactorRule] = {}
 
 
 def rule(*kinds: str) -> Callable[[Rule], Rule]:
-    """Register a rule that sees whole axes only: parts of a cut axis reach it as plain lengths, pinned."""
+    """Register a rule that sees whole axes only: of the parts of a cut axis one reaches it with units, see `settled`."""
 
     def register(function: Rule) -> Rule:
         for kind in kinds:
@@ -51,15 +53,22 @@ def apply_rule(op: Op, inputs: list[tuple[Entry, ...]], system: System) -> tuple
 
 
 def settled(value: tuple[Entry, ...], system: System) -> Value:
-    """Parts of a cut axis given up: the axis is pinned, its parts are plain lengths."""
-    out: list[Plain] = []
-    for entry in value:
-        if isinstance(entry, Factor):
-            system.pin(entry.whole)
-            out.append(len(entry))
-        else:
-            out.append(entry)
-    return tuple(out)
+    """Parts of a cut axis told apart: the longest keeps units of its own, the others are plain lengths."""
+    return tuple(alone(entry, system) if isinstance(entry, Factor) else entry for entry in value)
+
+
+def alone(part: Factor, system: System) -> Plain:
+    """A part seen without the others: the longest keeps the units, which then move with all of their slots."""
+    kept = int(np.argmax(part.shape))
+    slots = np.moveaxis(np.arange(len(part.whole)).reshape(part.shape), kept, 0).reshape(part.shape[kept], -1)
+    columns = [part.whole.taken(column, 0) for column in slots.T]
+    for number, column in enumerate(columns):
+        system.distinguish(column, number + 1)
+        if number:
+            for kind in ("unit", "sign", "shift"):
+                system.tie(kind, getattr(columns[0], kind), getattr(column, kind))
+            system.tie_scales(columns[0], 1, column, 1)
+    return system.registered(columns[0]) if part.index == kept else len(part)
 
 
 def size(entry: Entry) -> int | None:

@@ -12,6 +12,7 @@ from nfn_cli.symmetry.rules.registry import (
     Entry,
     Plain,
     Value,
+    alone,
     factor_rule,
     opaque,
     pin_amounts,
@@ -68,7 +69,7 @@ def _companions(entries: list[Entry], system: System) -> list[Entry]:
             key = (id(entry.whole), entry.shape)
             together[key] = together.get(key, 0) + 1
     return [
-        _alone(entry, system)
+        alone(entry, system)
         if isinstance(entry, Factor) and together[(id(entry.whole), entry.shape)] < len(entry.shape)
         else entry
         for entry in entries
@@ -88,7 +89,7 @@ def _merged(run: list[Entry], system: System) -> Entry:
                 system.pin(entry if isinstance(entry, Axis) else None)
             index = _positions(run, [first.shape[f.index] for f in factors], factors)
             return system.registered(first.whole.taken(*index))
-        run = [_alone(entry, system) if isinstance(entry, Factor) else entry for entry in run]
+        run = [alone(entry, system) if isinstance(entry, Factor) else entry for entry in run]
     axes = [entry for entry in run if isinstance(entry, Axis)]
     if not axes:
         return prod(size(entry) or 1 for entry in run)
@@ -102,20 +103,6 @@ def _merged(run: list[Entry], system: System) -> Entry:
     others = np.delete(np.arange(len(run)), place)
     labels = np.ravel_multi_index(tuple(grid[others]), tuple(np.array(lengths)[others]))
     return system.registered(kept.taken(grid[place], labels))
-
-
-def _alone(part: Factor, system: System) -> Plain:
-    """A part that leaves the others (pixel shuffle): the longest keeps the units, which then move with all of its slots."""
-    kept = int(np.argmax(part.shape))
-    slots = np.moveaxis(np.arange(len(part.whole)).reshape(part.shape), kept, 0).reshape(part.shape[kept], -1)
-    columns = [part.whole.taken(column, 0) for column in slots.T]
-    for number, column in enumerate(columns):
-        system.distinguish(column, number + 1)
-        if number:
-            for kind in ("unit", "sign", "shift"):
-                system.tie(kind, getattr(columns[0], kind), getattr(column, kind))
-            system.tie_scales(columns[0], 1, column, 1)
-    return system.registered(columns[0]) if part.index == kept else len(part)
 
 
 def _positions(run: list[Entry], lengths: list[int], factors: list[Factor]) -> tuple[IntArray, IntArray]:
@@ -137,7 +124,7 @@ def _cut(entry: Entry, parts: list[int], system: System) -> list[Entry]:
     if len(parts) == 1:
         return [entry]
     if isinstance(entry, Factor):
-        entry = _alone(entry, system)
+        entry = alone(entry, system)
     if not isinstance(entry, Axis):
         return list(parts)
     columns = [getattr(entry, name).reshape(parts) for name in ("unit", "scale", "power", "sign", "shift")]
