@@ -65,14 +65,18 @@ class Refinement:
         """Forward: signs and keys of each set from what is known before it; then signs left over, from what they feed."""
         if not signs:
             self.decided[:] = True
+        early = False
         for number, unit_set in enumerate(self.symmetry.unit_sets):
             if not self.decided.all():
                 self._decide_signs(number, unit_set, forward=True)
-            self._set_keys(number, unit_set, self.keys)
+            early |= not self._set_keys(number, unit_set, self.keys)
         if not self.decided.all():
             for number, unit_set in reversed(list(enumerate(self.symmetry.unit_sets))):
                 self._decide_signs(number, unit_set, forward=False)
         self.decided[:] = True
+        if early:  # some keys were set without tensors whose signs were still open
+            for number, unit_set in enumerate(self.symmetry.unit_sets):
+                self._set_keys(number, unit_set, self.keys)
 
     def order(self) -> IntArray:
         """Flat permutation: units of each permutable set by key, ties by keys of further rounds."""
@@ -206,14 +210,18 @@ class Refinement:
 
     def _set_keys(
         self, number: int, unit_set: UnitSet, keys: FloatArray, into: FloatArray | None = None, salt: int = 0
-    ) -> None:
-        """Add up normalized projections of every tensor whose other axes are known."""
+    ) -> bool:
+        """Add up normalized projections of every tensor whose other axes and signs are known; whether all signs were."""
+        complete = True
         total = np.zeros(self.symmetry.units)
         span = slice(unit_set.start, unit_set.start + unit_set.size)
         position = {name: index for index, name in enumerate(self.symmetry.actions)}
         seen: set[tuple[str, int]] = set()
         for name, action in self.touching[number]:
             if (name, action.dim) in seen or not self._keys_known(name, action):
+                continue
+            if not all(self._signs_decided(other) for other in self.symmetry.actions[name] if other.signed):
+                complete = False
                 continue
             seen.add((name, action.dim))
             values = projected(self.tensors[name], self.symmetry.actions[name], action.dim, keys, self.element, salt)
@@ -228,6 +236,7 @@ class Refinement:
         target = self.keys if into is None else into
         target[span] = total[span] / size if size > 0 else 0.0
         self.known[span] = True
+        return complete
 
     def _keys_known(self, name: str, action: Action) -> bool:
         return all(
