@@ -171,6 +171,52 @@ def pooled_bias(seed: int, kind: str) -> Case:
     return b.network(b.linear(b.op("flatten", [b.op("pool", [x], size=(1, 1), statistic="average")]), "o", 2, 2))
 
 
+def dense(seed: int) -> Case:
+    """Concatenations of everything before, each read through a batch norm of its own (DenseNet)."""
+    b = images(seed)
+    x = plain_conv(b, "x", "a", 2, 1)
+    for block in range(2):
+        y = b.act(b.norm(x, f"n{block}", 2 + block), "tanh")
+        x = b.op("concat", [x, plain_conv(b, y, f"c{block}", 1, 2 + block, k=1)], axis=1)
+    return pooled(b, b.act(b.norm(x, "n", 4), "tanh"), 4)
+
+
+def preactivated(seed: int) -> Case:
+    """A residual stream with biases that batch norms read at every block."""
+    b = images(seed)
+    x = b.conv("x", "a", 2, 1)
+    for block in range(2):
+        x = b.op("add", [x, b.conv(b.act(b.norm(x, f"n{block}", 2), "tanh"), f"c{block}", 2, 2, k=1)])
+    return pooled(b, b.act(b.norm(x, "n", 2), "tanh"), 2)
+
+
+def convnext(seed: int) -> Case:
+    """Layer norms over channels that stand last for their sake, a depthwise convolution, a learned factor."""
+    b = images(seed)
+
+    def normed(x: str, name: str) -> str:
+        return layer_norm(b, b.op("permute", [x], order=[0, 2, 3, 1]), name, 3)
+
+    def first(x: str) -> str:
+        return b.op("permute", [x], order=[0, 3, 1, 2])
+
+    x = first(normed(b.conv("x", "a", 3, 1, k=1), "sn"))
+    y = b.linear(normed(b.conv(x, "dw", 3, 3, groups=3), "n"), "p", 4, 3)
+    y = first(b.linear(b.act(y, "gelu"), "q", 3, 4))
+    x = b.op("add", [b.op("scale", [y], {"weight": b.tensor("gamma", 3)}, axis=1), x])
+    x = first(normed(b.op("reduce", [x], axes=[2, 3], statistic="mean"), "hn"))
+    return b.network(b.linear(b.op("flatten", [x], positions=1), "o", 2, 3))
+
+
+def strided(seed: int) -> Case:
+    """A projection with stride 2 beside a 3 × 3 convolution with stride 2."""
+    b = images(seed, side=5)
+    x = b.act(b.conv("x", "a", 2, 1), "tanh")
+    y = b.norm(plain_conv(b, x, "c", 2, 2, stride=2), "n", 2)
+    z = b.norm(plain_conv(b, x, "d", 2, 2, k=1, stride=2), "m", 2)
+    return pooled(b, b.act(b.op("add", [y, z]), "tanh"), 2)
+
+
 # name -> (network, the extras' kinds with their dimensions)
 CASES: dict[str, tuple[Callable[[int], Case], dict[str, int]]] = {
     "chain": (lambda s: chain(s, (3, 3, 3)), {"bias-before-linear": 3, "linear-mixing": 6}),
@@ -261,6 +307,19 @@ CASES: dict[str, tuple[Callable[[int], Case], dict[str, int]]] = {
     "convolutions": (convolutions, {"bias-before-linear": 2, "linear-mixing": 4}),
     "flattened": (flattened, {"bias-before-linear": 2, "linear-mixing": 2}),
     "joined": (joined, {"bias-before-linear": 5, "linear-mixing": 8}),
+    "dense": (dense, {"mean-against-bias": 9, "variance-against-weight": 9}),
+    "preactivated": (
+        preactivated,
+        {"bias-before-batch-norm": 6, "mean-against-bias": 6, "variance-against-weight": 6},
+    ),
+    "convnext": (
+        convnext,
+        {"bias-before-layer-norm": 3, "bias-before-linear": 6, "common-rows": 5, "unreached-weights": 6},
+    ),
+    "strided": (
+        strided,
+        {"added-biases": 2, "mean-against-bias": 4, "variance-against-weight": 4, "parallel-maps": 4},
+    ),
     "layer-scale": (layer_scale, {"added-biases": 4}),
     "average-pool": (lambda s: pooled_bias(s, "average"), {"bias-before-linear": 2, "linear-mixing": 2}),
     "max-pool": (lambda s: pooled_bias(s, "max"), {"bias-before-linear": 2}),

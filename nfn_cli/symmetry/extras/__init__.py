@@ -1,7 +1,9 @@
 """symmetry/extras: symmetries beyond the monomial group that a graph shows: found, counted, and each with a random member.
 
 What is counted: directions in the space of all tensors of the network, batch norm's running statistics among them, since a
-checkpoint holds them like any other number. All extras are counted next to the monomial group, never twice.
+checkpoint holds them like any other number. All extras are counted next to the monomial group, never twice, at weights without
+special relations; where a rule cannot tell it claims less. Not looked for: what single weights happen to allow (dead units,
+low rank), GL(n) on a part of an axis, between attention's products, and of maps of one input that are concatenated.
 """
 
 from nfn_cli.symmetry.extras import bounded, branches, mixing, reflections, statistics, translations  # noqa: F401 — fill the table

@@ -44,12 +44,12 @@ class Branch:
 def branches(survey: Survey) -> list[Extra]:
     out: list[Extra] = []
     seen: dict[tuple[str, int], int] = {}
-    for (root, value, kind, _), members in _groups(survey, survey.graph.ops).items():
+    for (root, axis, value, kind, _), members in _groups(survey, survey.graph.ops).items():
         diagonal = _diagonal(survey, root, value, kind)
         if diagonal is not None and any(_origin(kind, branch) in branch.taps for branch in members):
             out.append(_with_norm(survey, members, diagonal))
         out.extend(_parallel(survey, members))
-        runs = runs_of_insensitivity(survey, root, _channel_axis(survey, root, kind), seen)
+        runs = runs_of_insensitivity(survey, root, axis, seen)
         if runs:
             out.append(_common_rows(survey, members, runs))
     return out
@@ -58,13 +58,10 @@ def branches(survey: Survey) -> list[Extra]:
 def rows_of_its_own(survey: Survey, op: Op) -> int:
     """Rows times kernel positions of a map for which a change of its weight is not already counted here."""
     siblings = [reader for reader in survey.readers[op.inputs[0]] if reader is not None]
-    ((root, _, kind, _), members) = next(
-        group for group in _groups(survey, siblings).items() if any(branch.op is op for branch in group[1])
-    )
-    if members[0].op is not op:
-        return 0
-    rows = _size(survey, members[0])[0] - runs_of_insensitivity(survey, root, _channel_axis(survey, root, kind), {})
-    return rows * len(members[0].taps)
+    for (root, axis, *_), (first, *_) in _groups(survey, siblings).items():
+        if first.op is op:
+            return (_size(survey, first)[0] - runs_of_insensitivity(survey, root, axis, {})) * len(first.taps)
+    return 0  # another branch of the same sum stands for it
 
 
 def _groups(survey: Survey, ops: Iterable[Op]) -> dict[tuple[Any, ...], list[Branch]]:
@@ -72,31 +69,28 @@ def _groups(survey: Survey, ops: Iterable[Op]) -> dict[tuple[Any, ...], list[Bra
     groups: dict[tuple[Any, ...], list[Branch]] = {}
     for op in ops:
         if is_plain_map(op, survey) and not op.attributes.get("transposed"):
-            root, factors = _root(survey, op)
+            root, axis, factors = _root(survey, op)
             branch = Branch(op, factors, _taps(survey, op))
-            groups.setdefault((root, op.inputs[0], op.kind, _stride(op, branch)), []).append(branch)
+            groups.setdefault((root, axis, op.inputs[0], op.kind, _stride(op, branch)), []).append(branch)
     return groups
 
 
-def _channel_axis(survey: Survey, value: str, kind: str) -> int:
-    shape = survey.shapes[value]
-    return 1 if kind == "conv" or shape is None else len(shape) - 1
-
-
-def _root(survey: Survey, op: Op) -> tuple[str, tuple[Op, ...]]:
-    """The last value on the way to which nobody else looks: behind factors per channel and sums."""
+def _root(survey: Survey, op: Op) -> tuple[str, int, tuple[Op, ...]]:
+    """The last value on the way to which nobody else looks (behind factors per channel and sums), its channel axis, the factors."""
     value, factors, added = op.output, list[Op](), False
     axis = 1 if op.kind == "conv" else len(survey.shapes[value] or ()) - 1
     while len(readers := survey.readers.get(value, ())) == 1 and (reader := readers[0]) is not None:
         shape, out = survey.shapes[value], survey.shapes[reader.output]
         if reader.kind == "add" and shape is not None and shape == out:
             added = True
+        elif reader.kind == "permute" and not added:
+            axis = list(reader.attributes["order"]).index(axis)
         elif added or not _is_factor(survey, reader, axis):
             break
         else:
             factors.append(reader)
         value = reader.output
-    return value, tuple(factors)
+    return value, axis, tuple(factors)
 
 
 def _is_factor(survey: Survey, op: Op, axis: int) -> bool:
