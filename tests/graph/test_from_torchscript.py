@@ -117,16 +117,14 @@ def test_loops_and_branches_without_data_are_followed(tmp_path: Path) -> None:
 class Remembers(nn.Module):
     """A list of the module's own that its program changes."""
 
-    seen: list[int]
-
     def __init__(self) -> None:
         super().__init__()
-        self.seen, self.a, self.b = [], nn.Linear(4, 5), nn.Linear(5, 2)
+        self.seen, self.a, self.b = [0], nn.Linear(4, 5), nn.Linear(5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen.append(1)
         x = self.a(x)
-        return self.b(torch.relu(x) if len(self.seen) > 0 else x)
+        return self.b(torch.relu(x) if len(self.seen) > 1 else x)
 
 
 def test_what_the_program_puts_into_its_own_lists_is_there(tmp_path: Path) -> None:

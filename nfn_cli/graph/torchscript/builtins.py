@@ -136,6 +136,7 @@ _LISTS: dict[str, Callable[..., Any]] = {
     "pop": lambda a, i=-1: a.pop(i),
     "reverse": lambda a: a.reverse(),
     "clear": lambda a: a.clear(),
+    "_set_item": operator.setitem,
     "list": list,
     "copy": list,
     "add": operator.add,
