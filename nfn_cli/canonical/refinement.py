@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nfn_cli.canonical.coupling import Tensors
-from nfn_cli.canonical.projection import fixed_numbers, projected
+from nfn_cli.canonical.projection import Projector, fixed_numbers
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FlatElement, FloatArray
 from nfn_cli.symmetry.solve import Action, Symmetry
@@ -38,9 +38,13 @@ class Refinement:
     known: np.ndarray[tuple[int], np.dtype[np.bool_]] = field(init=False)
     decided: np.ndarray[tuple[int], np.dtype[np.bool_]] = field(init=False)
     touching: list[list[tuple[str, Action]]] = field(init=False)
+    position: dict[str, int] = field(init=False)
+    projector: Projector = field(init=False)
 
     def __post_init__(self) -> None:
         units = self.symmetry.units
+        self.projector = Projector(self.tensors, self.symmetry.actions, self.element)
+        self.position = {name: index for index, name in enumerate(self.symmetry.actions)}
         self.keys, self.known = np.zeros(units), np.zeros(units, bool)
         signs = self.symmetry.classes["sign"]
         self.decided = np.zeros(int(signs.max(initial=-1)) + 1, bool)
@@ -65,18 +69,18 @@ class Refinement:
         """Forward: signs and keys of each set from what is known before it; then signs left over, from what they feed."""
         if not signs:
             self.decided[:] = True
-        early = False
+        early = []
         for number, unit_set in enumerate(self.symmetry.unit_sets):
             if not self.decided.all():
                 self._decide_signs(number, unit_set, forward=True)
-            early |= not self._set_keys(number, unit_set, self.keys)
+            if not self._set_keys(number, unit_set, self.keys):
+                early.append((number, unit_set))
         if not self.decided.all():
             for number, unit_set in reversed(list(enumerate(self.symmetry.unit_sets))):
                 self._decide_signs(number, unit_set, forward=False)
         self.decided[:] = True
-        if early:  # some keys were set without tensors whose signs were still open
-            for number, unit_set in enumerate(self.symmetry.unit_sets):
-                self._set_keys(number, unit_set, self.keys)
+        for number, unit_set in early:  # set without tensors whose signs were still open
+            self._set_keys(number, unit_set, self.keys)
 
     def order(self) -> IntArray:
         """Flat permutation: units of each permutable set by key, ties by keys of further rounds."""
@@ -187,7 +191,7 @@ class Refinement:
                     self._decide_from(name, action, wanted)
 
     def _decide_from(self, name: str, action: Action, wanted: IntArray) -> None:
-        statistic = projected(self.tensors[name], self.symmetry.actions[name], action.dim, self.keys, self.element)
+        statistic = self.projector.projected(name, action.dim, self.keys)
         classes = np.append(self.symmetry.classes["sign"], len(self.decided))[action.sign]
         open_ = ~np.append(self.decided, True)[classes]
         total = np.zeros(len(self.decided))
@@ -200,6 +204,8 @@ class Refinement:
         negative = fresh & (total < 0)
         entries = negative[self.symmetry.classes["sign"]]
         self.element.sign[entries] = -1.0
+        if entries.any():
+            self.projector.signs_changed()
         flipped = self.symmetry.shift_signs >= 0
         if flipped.any():
             # the count was chosen before the flip: s(b + kπ/ω) = sb + (sk)π/ω
@@ -215,7 +221,6 @@ class Refinement:
         complete = True
         total = np.zeros(self.symmetry.units)
         span = slice(unit_set.start, unit_set.start + unit_set.size)
-        position = {name: index for index, name in enumerate(self.symmetry.actions)}
         seen: set[tuple[str, int]] = set()
         for name, action in self.touching[number]:
             if (name, action.dim) in seen or not self._keys_known(name, action):
@@ -224,13 +229,15 @@ class Refinement:
                 complete = False
                 continue
             seen.add((name, action.dim))
-            values = projected(self.tensors[name], self.symmetry.actions[name], action.dim, keys, self.element, salt)
+            values = self.projector.projected(name, action.dim, keys, salt)
             part = np.zeros(self.symmetry.units)
             use = action.unit >= 0
-            np.add.at(part, action.unit[use], (values * np.abs(fixed_numbers(action.label, salt)))[use])
+            np.add.at(part, action.unit[use], (values * self.projector.label_sizes(action, salt))[use])
             size = float(np.sqrt(np.mean(part[span] ** 2)))
             if size > 0:
-                weight = float(np.abs(fixed_numbers(np.array([position[name] * 8 + action.dim], np.uint64), salt))[0])
+                weight = float(
+                    np.abs(fixed_numbers(np.array([self.position[name] * 8 + action.dim], np.uint64), salt))[0]
+                )
                 total[span] += weight / size * part[span]
         size = float(np.sqrt(np.mean(total[span] ** 2)))
         target = self.keys if into is None else into

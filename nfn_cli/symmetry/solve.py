@@ -71,7 +71,7 @@ class Symmetry:
 
     @property
     def units(self) -> int:
-        return sum(unit_set.size for unit_set in self.unit_sets)
+        return self.unit_sets[-1].start + self.unit_sets[-1].size if self.unit_sets else 0
 
 
 def find_symmetry(networks: Sequence[Network], aliases: Mapping[str, str] | None = None) -> Symmetry:
