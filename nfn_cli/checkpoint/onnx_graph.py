@@ -17,6 +17,8 @@ from nfn_cli.printable import printable
 
 _MOST_NODES = 100_000
 
+_FLOATS = (1, 10, 11, 16)  # TensorProto: float, float16, double, bfloat16
+
 # one entry an axis: its length, the name of a length that the file leaves open, or None
 Dims = tuple[int | str | None, ...]
 
@@ -56,6 +58,7 @@ class OnnxGraph:
         inputs: names of values fed from outside (initializers that may be fed are not among them).
         outputs: names of the values that are the answer.
         dims: shapes that the file states, of inputs and of other values.
+        floats: inputs of a floating type.
         constants: numbers and texts that stand in the graph and are no weights.
         opset: version of ONNX' own operations.
         model: the ModelProto it comes from, kept for the writer.
@@ -65,6 +68,7 @@ class OnnxGraph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dims: Mapping[str, Dims]
+    floats: frozenset[str]
     constants: Mapping[str, Array]
     opset: int
     model: Any = field(compare=False, repr=False)
@@ -112,6 +116,7 @@ def plain_graph(model: Any, weights: frozenset[str]) -> OnnxGraph:
         tuple(value.name for value in graph.input if value.name not in known),
         tuple(value.name for value in graph.output),
         _stated(graph),
+        frozenset(value.name for value in graph.input if value.type.tensor_type.elem_type in _FLOATS),
         constants,
         next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1),
         model,

@@ -16,23 +16,45 @@ _LARGEST_ARGUMENT = 1024  # entries of a constant that may settle a shape
 
 
 def inferred_shapes(
-    graph: OnnxGraph, node: Node, shapes: Mapping[str, Shape], constants: Mapping[str, Array]
+    graph: OnnxGraph,
+    node: Node,
+    shapes: Mapping[str, Shape],
+    constants: Mapping[str, Array],
+    untyped: frozenset[str] = frozenset(),
 ) -> dict[str, Shape]:
     """Output name -> shape, as far as it is known from the shapes of all inputs; empty where onnx knows no such node.
 
     Args:
         shapes: of everything the node reads.
         constants: those of its inputs that are plain numbers.
+        untyped: those that may be of whole numbers or truth values as well as floats.
     """
-    from onnx import TensorProto, defs, helper, numpy_helper, shape_inference
+    from onnx import TensorProto
 
     if any(name not in shapes for name in node.reads):
         return {}
+    for kind in (TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL) if untyped else (TensorProto.FLOAT,):
+        found = _inferred(graph, node, shapes, constants, dict.fromkeys(untyped, kind))
+        if found:
+            return found
+    return {}
+
+
+def _inferred(
+    graph: OnnxGraph,
+    node: Node,
+    shapes: Mapping[str, Shape],
+    constants: Mapping[str, Array],
+    kinds: Mapping[str, int],
+) -> dict[str, Shape]:
+    from onnx import TensorProto, defs, helper, numpy_helper, shape_inference
+
     message = node.message
     data = {n: a for n, a in constants.items() if a.size <= _LARGEST_ARGUMENT and a.dtype.kind in "iuf"}
     types = {
         name: helper.make_tensor_type_proto(
-            helper.np_dtype_to_tensor_dtype(data[name].dtype) if name in data else TensorProto.FLOAT, shapes[name]
+            helper.np_dtype_to_tensor_dtype(data[name].dtype) if name in data else kinds.get(name, TensorProto.FLOAT),
+            shapes[name],
         )
         for name in node.reads
     }

@@ -57,7 +57,7 @@ class Maker:
     def model(self, *out: str) -> onnx.ModelProto:
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
         x = [helper.make_tensor_value_info(name, kind, shape) for name, shape in self.inputs.items()]
-        y = [helper.make_tensor_value_info(name, kind, None) for name in out]
+        y = [helper.make_tensor_value_info(name, kind, ["n", "classes"]) for name in out]
         graph = helper.make_graph(self.nodes, "g", x, y, self.weights)
         opsets = [helper.make_opsetid("", self.opset)] + [helper.make_opsetid("own", 1)] * bool(self.functions)
         model = helper.make_model(graph, opset_imports=opsets, ir_version=9, functions=self.functions)

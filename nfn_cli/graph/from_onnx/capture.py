@@ -61,6 +61,13 @@ class View:
     axes: tuple[int | None, ...]
 
 
+@dataclass(frozen=True)
+class Parts:
+    """A sequence of values, which is read one by one."""
+
+    values: tuple[Value, ...]
+
+
 # numpy arrays are numbers that stand in the graph: shapes, factors, bounds
 Entry = Value | View | Array
 
@@ -73,6 +80,7 @@ class Capture:
         tensors: the checkpoint's.
         opset: version of ONNX' own operations.
         shapes: of the values made so far.
+        floats_only: whether no value so far may be of whole numbers.
         read: tensors whose numbers went into the graph; they must stay as they are.
     """
 
@@ -80,6 +88,7 @@ class Capture:
     opset: int
     ops: list[Op] = field(default_factory=list)
     shapes: dict[str, Shape | None] = field(default_factory=dict)
+    floats_only: bool = True
     read: set[str] = field(default_factory=set)
     entries: int = 0
     _made: dict[tuple[str, tuple[int | None, ...]], Value] = field(default_factory=dict)
@@ -115,6 +124,7 @@ class Capture:
         self.ops.append(made)
         self._by_output[made.output] = made
         self.shapes[made.output] = known
+        self.floats_only &= kind != "opaque"
         return Value(made.output, known)
 
     def given(self, name: str, shape: Shape) -> Value:

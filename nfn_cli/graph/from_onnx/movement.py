@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from nfn_cli.graph.from_onnx.capture import DoesNotFit, Untranslated, Value, broadcast
+from nfn_cli.graph.from_onnx.capture import DoesNotFit, Parts, Untranslated, Value, broadcast
 from nfn_cli.graph.from_onnx.registry import Call, translates
 
 _MOST_PARTS = 256
@@ -94,7 +95,7 @@ def _tile(call: Call) -> Any:
 
 @translates("Concat")
 def _concat(call: Call) -> Value:
-    c, parts = call.c, [c_part for c_part in call.inputs if c_part is not None]
+    c, parts = call.c, [call[i] for i, part in enumerate(call.inputs) if part is not None]
     axis = call.axis(int(call.attribute("axis", 1)))
     shapes = [list(part.shape) for part in parts]
     if any(
@@ -119,6 +120,28 @@ def _split(call: Call) -> list[Any]:
         raise DoesNotFit
     starts = [sum(sizes[:i]) for i in range(count)]
     return [call.c.slice(call[0], axis, start, start + size) for start, size in zip(starts, sizes, strict=True)]
+
+
+@translates("SplitToSequence")
+def _sequence(call: Call) -> Parts:
+    axis, n = call.axis(int(call.attribute("axis", 0))), call.shape[call.axis(int(call.attribute("axis", 0)))]
+    given = call.integers(1, "split")
+    if given is None or min(given) < 1 or not call.attribute("keepdims", 1):
+        raise Untranslated
+    entry = call[1]
+    one = not isinstance(entry, Value) and len(entry.shape) == 0
+    stops = [min(n, start + given[0]) for start in range(0, n, given[0])] if one else list(accumulate(given))
+    if len(stops) > _MOST_PARTS or stops[-1] != n:
+        raise Untranslated
+    return Parts(tuple(call.c.slice(call[0], axis, a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)))
+
+
+@translates("SequenceAt")
+def _at(call: Call) -> Value:
+    parts, place = call.inputs[0], call.integers(1, "position")
+    if not isinstance(parts, Parts) or place is None or not -len(parts.values) <= place[0] < len(parts.values):
+        raise Untranslated
+    return parts.values[place[0]]
 
 
 @translates("Slice")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from nfn_cli.graph.from_onnx.arithmetic import clipped
 from nfn_cli.graph.from_onnx.capture import Capture, Entry, Untranslated, Value, View, vector_axis
 from nfn_cli.graph.from_onnx.registry import Call, translates
@@ -137,9 +139,20 @@ def _dropout(call: Call) -> Any:
     return call[0]
 
 
-@translates("Cast", "CastLike")
+@translates("Cast")
 def _cast(call: Call) -> Entry:
     """Between floating types only rounding changes."""
-    if call.node.kind == "CastLike" or int(call.attribute("to", 0)) not in _FLOATS:
+    if int(call.attribute("to", 0)) not in _FLOATS:
         raise Untranslated
     return call[0]
+
+
+@translates("CastLike")
+def _cast_like(call: Call) -> Entry:
+    """A number, or a tensor, brought to the type of what it will be combined with."""
+    x, like = call[0], call[1]
+    if isinstance(x, View) and isinstance(like, (Value, View)) and call.c.floats_only:
+        return x
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+        raise Untranslated
+    return x.astype(like.dtype if isinstance(like, np.ndarray) else np.float64)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nfn_cli.checkpoint.onnx_graph import Node
-from nfn_cli.graph.from_onnx.capture import Capture, Entry, Shape, Untranslated
+from nfn_cli.graph.from_onnx.capture import Capture, Entry, Parts, Shape, Untranslated
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Call:
 
     c: Capture
     node: Node
-    inputs: tuple[Entry | None, ...]
+    inputs: tuple[Entry | Parts | None, ...]
 
     def __getitem__(self, position: int) -> Entry:
         entry = self.get(position)
@@ -33,7 +33,10 @@ class Call:
         return entry
 
     def get(self, position: int) -> Entry | None:
-        return self.inputs[position] if position < len(self.inputs) else None
+        entry = self.inputs[position] if position < len(self.inputs) else None
+        if isinstance(entry, Parts):
+            raise Untranslated
+        return entry
 
     @property
     def shape(self) -> Shape:

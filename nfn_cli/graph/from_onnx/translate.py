@@ -5,7 +5,7 @@ A node without a translation becomes an opaque op: it freezes what it reads. Nod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,16 @@ from nfn_cli.graph.from_onnx import (  # noqa: F401 — they fill the table
     resize,
     windows,
 )
-from nfn_cli.graph.from_onnx.capture import Capture, DoesNotFit, Entry, Shape, Untranslated, Value, View
+from nfn_cli.graph.from_onnx.capture import (
+    Capture,
+    DoesNotFit,
+    Entry,
+    Parts,
+    Shape,
+    Untranslated,
+    Value,
+    View,
+)
 from nfn_cli.graph.from_onnx.folding import ARITHMETIC, folded
 from nfn_cli.graph.from_onnx.registry import TRANSLATIONS, Call
 from nfn_cli.graph.model import GraphInput, Op
@@ -97,7 +106,7 @@ def translate(graph: OnnxGraph, tensors: Mapping[str, Array], sizes: Sizes, froz
 class _Walk:
     def __init__(self, graph: OnnxGraph, c: Capture, frozen: frozenset[str], sizes: Sizes) -> None:
         self.graph, self.c = graph, c
-        self.env: dict[str, Entry] = dict(graph.constants)
+        self.env: dict[str, Entry | Parts] = dict(graph.constants)
         self.numbers = 0
         for name, array in c.tensors.items():
             self.env[name] = c.view(name) if is_floating(array.dtype) and name not in frozen else np.asarray(array)
@@ -108,6 +117,7 @@ class _Walk:
                 shape = _input_shape(graph, name, sizes)
                 self.inputs.append(GraphInput(name, shape))
                 self.env[name] = c.given(name, shape)
+                c.floats_only &= name in graph.floats
 
     def _needed(self) -> set[str]:
         maker = {name: node for node in self.graph.nodes for name in node.outputs if name}
@@ -120,14 +130,14 @@ class _Walk:
                     stack.extend(maker[name].reads)
         return found
 
-    def entry(self, name: str, reader: str) -> Entry:
+    def entry(self, name: str, reader: str) -> Entry | Parts:
         if name not in self.env:
             raise Refused("a value that nothing makes", where=f"{reader}: {printable(name)}", code="bad-graph")
         return self.env[name]
 
     def outputs(self) -> list[str]:
         """Values that are the answer; numbers that do not depend on the network are none of it."""
-        entries = [self.entry(name, "the output") for name in self.graph.outputs if name]
+        entries = [entry for name in self.graph.outputs if name for entry in _leaves(self.entry(name, "the output"))]
         found = [self.c.value(entry).name for entry in entries if not isinstance(entry, np.ndarray)]
         if not found:
             raise Refused("no output that is computed", code="not-a-network")
@@ -151,7 +161,7 @@ class _Walk:
         for name, entry in zip(node.outputs, made if isinstance(made, list) else [made], strict=False):
             self.env[name] = entry
 
-    def _folded(self, node: Node, inputs: tuple[Entry | None, ...]) -> Entry | None:
+    def _folded(self, node: Node, inputs: tuple[Entry | Parts | None, ...]) -> Entry | None:
         if node.kind in ("Shape", "Size"):
             shape = Call(self.c, node, inputs)[0].shape
             shown = np.broadcast_to(np.zeros((), np.int8), shape)
@@ -160,7 +170,7 @@ class _Walk:
             return None
         known: list[Array | None] = []
         for entry in inputs:
-            if isinstance(entry, Value) or (isinstance(entry, View) and not self._lone(node, inputs)):
+            if isinstance(entry, (Value, Parts)) or (isinstance(entry, View) and not self._lone(node, inputs)):
                 return None
             known.append(self.c.numbers(entry))
         result = folded(node.kind, node.attributes, known, self.graph.opset)
@@ -170,7 +180,7 @@ class _Walk:
                 raise Refused("the graph computes too many constants", code="too-large")
         return result
 
-    def _lone(self, node: Node, inputs: tuple[Entry | None, ...]) -> bool:
+    def _lone(self, node: Node, inputs: tuple[Entry | Parts | None, ...]) -> bool:
         """Arithmetic of single numbers, some of which the file keeps as tensors."""
         return node.kind in ARITHMETIC and all(
             not isinstance(entry, View) or int(np.prod(entry.shape)) == 1 for entry in inputs
@@ -178,7 +188,7 @@ class _Walk:
 
     def _opaque(self, node: Node, where: str) -> list[Value]:
         read = {name: self.env[name] for name in node.reads if name in self.env}
-        values = [entry for entry in read.values() if isinstance(entry, Value)]
+        values = [leaf for entry in read.values() for leaf in _leaves(entry) if isinstance(leaf, Value)]
         names = dict.fromkeys(entry.tensor for entry in read.values() if isinstance(entry, View))
         parameters = {f"input{i}": name for i, name in enumerate(names)}
         shapes = self._shapes(node, read)
@@ -191,16 +201,29 @@ class _Walk:
             for name in node.outputs
         ]
 
-    def _shapes(self, node: Node, read: Mapping[str, Entry]) -> dict[str, Shape]:
-        known = {n: e.known if isinstance(e, Value) else tuple(e.shape) for n, e in read.items()}
+    def _untyped(self, entry: Value) -> bool:
+        """Whether it may be of another type than floats: an input, or what no translation made."""
+        maker = self.c.maker(entry)
+        return maker is None or maker.kind == "opaque"
+
+    def _shapes(self, node: Node, read: Mapping[str, Entry | Parts]) -> dict[str, Shape]:
+        known = {
+            n: e.known if isinstance(e, Value) else None if isinstance(e, Parts) else tuple(e.shape)
+            for n, e in read.items()
+        }
         shapes = {name: shape for name, shape in known.items() if shape is not None}
         numbers = {name: entry for name, entry in read.items() if isinstance(entry, np.ndarray)}
-        found = inferred_shapes(self.graph, node, shapes, numbers)
+        untyped = frozenset(name for name, entry in read.items() if isinstance(entry, Value) and self._untyped(entry))
+        found = inferred_shapes(self.graph, node, shapes, numbers, untyped)
         for name in node.outputs:
             dims = self.graph.dims.get(name, (None,))
             if name not in found and all(isinstance(n, int) for n in dims):
                 found[name] = tuple(n for n in dims if isinstance(n, int))
         return {name: shape for name, shape in found.items() if all(n > 0 for n in shape)}
+
+
+def _leaves(entry: Entry | Parts) -> Sequence[Entry]:
+    return entry.values if isinstance(entry, Parts) else (entry,)
 
 
 def _unknown(call: Call) -> Any:
