@@ -226,7 +226,10 @@ class _Trial:
             proof = Proof(tuple(extras), (), changes[-1])
             if max(changes) > CHECK_TOLERANCE:
                 changes = [change(tensors) for tensors in self._monomial]
-                proof = proved(extras, self._tensors, self._seed, change, CHECK_TOLERANCE)
+                if isfinite(change(self._tensors)):
+                    proof = proved(extras, self._tensors, self._seed, change, CHECK_TOLERANCE)
+                else:  # outputs that are no numbers refute nothing
+                    proof = Proof(tuple(extras), (), None)
         except NfnError:
             return Check(0, None, None), Proof(tuple(extras), (), None)
         worst = max(changes, default=0.0) if self._monomial else 0.0

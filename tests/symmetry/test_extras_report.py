@@ -154,3 +154,19 @@ def test_two_networks_that_share_tensors_move_only_their_own() -> None:
     report = symmetry_report(Checkpoint("x", "safetensors", tensors), [network, twin])
     assert all(one.extras.dimension == 0 for one in report.networks)
     assert report.passed
+
+
+def test_a_negative_variance_and_empty_layers_are_taken_as_they_come() -> None:
+    network, tensors = CASES["inverted-residual"][0](0)
+    tensors["pn.running_var"][0] = -3.0
+    report = reported((network, tensors))
+    assert report.networks[0].check.passed is False  # no number is equal to what is none
+    assert report.networks[0].extras.passed is None
+    assert not report.networks[0].extras.refuted
+    check_schema(report.as_json())
+    empty = CASES["chain"][0](0)
+    shapes = {"l0.weight": (0, 3), "l0.bias": (0,), "l1.weight": (3, 0), "l1.bias": (3,)}
+    graph = empty[0].graph
+    network = Network("", "mlp", Graph(graph.inputs, graph.ops, graph.outputs, shapes))
+    report = reported((network, {name: np.zeros(shape) for name, shape in shapes.items()}))
+    assert report.networks[0].extras.dimension == 0

@@ -277,3 +277,36 @@ def test_layer_norm_without_bias_needs_no_bias_behind_it() -> None:
     case = b.network(b.linear(x, "o", 2, 4, bias=False))
     assert dimensions(case) == {"unreached-weights": 2}
     assert change(case, applied(extras(case), case[1], 0)) < 1e-9
+
+
+def with_unknown_epsilon(case: Case) -> Case:
+    network, tensors = case
+    ops = tuple(
+        replace(op, attributes={**op.attributes, "eps_known": False}) if op.kind == "batch_norm" else op
+        for op in network.graph.ops
+    )
+    return replace(network, graph=replace(network.graph, ops=ops)), tensors
+
+
+def with_other_epsilon(case: Case) -> Case:
+    network, tensors = case
+    ops = tuple(
+        replace(op, attributes={**op.attributes, "eps": 0.3}) if op.kind == "batch_norm" else op
+        for op in network.graph.ops
+    )
+    return replace(network, graph=replace(network.graph, ops=ops)), tensors
+
+
+@pytest.mark.parametrize("name", ["batch-norm", "residual-projected", "repvgg", "inverted-residual", "preactivated"])
+def test_where_epsilon_is_not_known_only_what_holds_for_every_epsilon_is_claimed(name: str) -> None:
+    case = with_unknown_epsilon(CASES[name][0](0))
+    found = dimensions(case)
+    assert not {"variance-against-weight", "mean-against-bias", "parallel-maps", "linear-mixing"} & set(found)
+    moved = applied(extras(case), case[1], 0)
+    assert change(case, moved) < 1e-9
+    assert change(with_other_epsilon(case), moved) < 1e-9
+
+
+def test_the_same_with_epsilon_known_would_be_wrong_for_another() -> None:
+    case = CASES["batch-norm"][0](0)
+    assert change(with_other_epsilon(case), applied(extras(case), case[1], 0)) > 1e-3

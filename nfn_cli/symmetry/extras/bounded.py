@@ -30,6 +30,8 @@ def bounded(survey: Survey) -> list[Extra]:
         constant = op.kind == "softmax" or "bias" in op.parameters
         (axis,) = axes
         columns = np.arange(shape[axis] or 0)[:, None]
+        if not len(columns):
+            continue
         for reader, place in _readers(survey, op.output, axis, columns):
             if constant and (survey.own(reader, "bias") is None or is_padded(reader)):
                 continue

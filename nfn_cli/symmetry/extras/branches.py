@@ -19,7 +19,7 @@ from nfn_cli.symmetry.extras.extra import Extra, FloatArray, Tensors, float64
 from nfn_cli.symmetry.extras.insensitive import runs_of_insensitivity
 from nfn_cli.symmetry.extras.linear_axis import is_plain_map
 from nfn_cli.symmetry.extras.registry import extra_rule
-from nfn_cli.symmetry.extras.survey import Survey
+from nfn_cli.symmetry.extras.survey import Survey, is_exact
 from nfn_cli.symmetry.extras.translations import batch_norm_factor
 
 Position = tuple[int, ...]
@@ -95,7 +95,7 @@ def _root(survey: Survey, op: Op) -> tuple[str, int, tuple[Op, ...]]:
 
 def _is_factor(survey: Survey, op: Op, axis: int) -> bool:
     if op.kind == "batch_norm":
-        return axis == 1
+        return axis == 1 and is_exact(op)
     return op.kind == "scale" and op.attributes["axis"] % len(survey.shapes[op.output] or (0,)) == axis
 
 
@@ -228,7 +228,8 @@ def _diagonal(survey: Survey, root: str, value: str, kind: str) -> Op | None:
     if kind != "conv":
         return None
     for op in survey.readers.get(value, ()):
-        owned = op is not None and op.kind == "batch_norm" and survey.own(op, "weight") and survey.own(op, "bias")
+        exact = op is not None and op.kind == "batch_norm" and is_exact(op)
+        owned = op is not None and exact and survey.own(op, "weight") and survey.own(op, "bias")
         if owned and op is not None and _root_of_norm(survey, op) == root:
             return op
     return None

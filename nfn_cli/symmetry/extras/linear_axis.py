@@ -14,7 +14,7 @@ import numpy as np
 
 from nfn_cli.graph.model import Op
 from nfn_cli.symmetry.extras.extra import FloatArray, IntArray
-from nfn_cli.symmetry.extras.survey import Survey
+from nfn_cli.symmetry.extras.survey import Survey, is_exact
 from nfn_cli.symmetry.extras.translations import batch_norm_factor
 
 BoolArray = np.ndarray[tuple[int], np.dtype[np.bool_]]
@@ -69,7 +69,7 @@ def linear_axes(survey: Survey) -> Iterator[LinearAxis]:
         shape = survey.shapes[op.output]
         axis = None if shape is None else (len(shape) - 1 if op.kind == "linear" else 1)
         size = None if shape is None or axis is None else shape[axis]
-        if axis is None or size is None:
+        if axis is None or not size:
             continue
         found = LinearAxis(size, live=np.ones(size, bool))
         try:
@@ -156,7 +156,7 @@ def _factor(survey: Survey, found: LinearAxis, op: Op, axis: int, frame: FloatAr
         frame: of the op's input (`ahead` 1) or output (`ahead` −1).
     """
     shape = survey.shapes[op.output]
-    if not survey.free(op) or shape is None:
+    if not survey.free(op) or not is_exact(op) or shape is None:
         raise _Nonlinear
     at, parameters = op.attributes, op.parameters
     axes = {1} if op.kind == "batch_norm" else {a % len(shape) for a in at.get("axes", (at.get("axis", -1),))}

@@ -12,7 +12,7 @@ from nfn_cli.graph.model import Op
 from nfn_cli.symmetry.extras.extra import vector
 from nfn_cli.symmetry.extras.shift import Shift, summed
 from nfn_cli.symmetry.extras.shift_system import Absorption, ShiftSystem, zero_segment
-from nfn_cli.symmetry.extras.survey import Survey
+from nfn_cli.symmetry.extras.survey import Survey, is_exact
 
 ShiftRule = Callable[[Op, list[Shift | None], ShiftSystem], Shift | None]
 SHIFT_RULES: dict[str, ShiftRule] = {}
@@ -84,7 +84,7 @@ def _affine(op: Op, inputs: list[Shift | None], system: ShiftSystem) -> Shift | 
 
 @shift_rule("batch_norm")
 def _batch_norm(op: Op, inputs: list[Shift | None], system: ShiftSystem) -> Shift | None:
-    """The running mean takes up any constant, and it and β each add one."""
+    """The running mean takes up any constant; it (times a factor that must be known) and β each add one."""
     survey, (incoming,) = system.survey, inputs
     mean = survey.own(op, "running_mean")
     if incoming is not None and (incoming.axis != 1 or mean is None):
@@ -92,7 +92,7 @@ def _batch_norm(op: Op, inputs: list[Shift | None], system: ShiftSystem) -> Shif
         incoming = None
     numbers, out = {}, []
     size = prod(survey.graph.parameter_shapes[op.parameters["running_mean"]])
-    if mean is not None:
+    if mean is not None and is_exact(op):
         dead = survey.vector(op.parameters["weight"]) == 0 if "weight" in op.parameters else None
         numbers["running_mean"], shift = system.variable(op, "running_mean", size, 1, dead)
         out.append(shift)

@@ -10,7 +10,7 @@ import numpy as np
 from nfn_cli.graph.model import Op
 from nfn_cli.symmetry.extras.extra import Extra, FloatArray, Tensors, float64
 from nfn_cli.symmetry.extras.registry import extra_rule
-from nfn_cli.symmetry.extras.survey import Survey
+from nfn_cli.symmetry.extras.survey import Survey, is_exact
 
 
 @extra_rule
@@ -18,7 +18,7 @@ def variances(survey: Survey) -> list[Extra]:
     """γ → c·γ, var → c²·(var + ε) − ε. The monomial group never moves these two alone: its scales also move weights."""
     out = []
     for op in survey.graph.ops:
-        if op.kind != "batch_norm":
+        if op.kind != "batch_norm" or not is_exact(op):
             continue
         variance, gain = survey.own(op, "running_var"), survey.own(op, "weight")
         if variance is not None and gain is not None:

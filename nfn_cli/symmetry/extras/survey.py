@@ -47,6 +47,11 @@ class Survey:
         return vector(self.tensors, name)
 
 
+def is_exact(op: Op) -> bool:
+    """False for a batch norm whose ε nobody knows: what it multiplies by is not known either."""
+    return bool(op.attributes.get("eps_known", True))
+
+
 def survey(
     network: Network, networks: Sequence[Network], tensors: Tensors, aliases: Mapping[str, str], symmetry: Symmetry
 ) -> Survey:

@@ -11,7 +11,7 @@ from nfn_cli.graph.model import Op
 from nfn_cli.symmetry.extras.extra import FloatArray, IntArray, Tensors, float64
 from nfn_cli.symmetry.extras.linear_axis import flattened_columns
 from nfn_cli.symmetry.extras.shift_rules import is_padded
-from nfn_cli.symmetry.extras.survey import Survey
+from nfn_cli.symmetry.extras.survey import Survey, is_exact
 from nfn_cli.symmetry.extras.translations import weight_on_constant
 
 
@@ -102,7 +102,7 @@ def _taker(
     if axis != read or size is None or not survey.free(op) or len(op.inputs) > 1:
         return None
     if op.kind == "batch_norm":
-        return Taker(op, columns, size) if "weight" in op.parameters else None
+        return Taker(op, columns, size) if "weight" in op.parameters and is_exact(op) else None
     grouped = int(at.get("groups", 1)) > 1
     if at.get("transposed") or not at.get("trained", True) or (grouped and (at["out_axis"], at["in_axis"]) != (0, 1)):
         return None

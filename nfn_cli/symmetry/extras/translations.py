@@ -110,8 +110,8 @@ def _taken_up(
     """What the op's tensors become, so that with `incoming` on its input exactly the variables come out."""
     op, out = absorption.op, {}
     changes: dict[str, FloatArray] = {}
-    if "running_mean" in absorption.variables:
-        mean = variables.get(absorption.variables["running_mean"])
+    if op.kind == "batch_norm" and ("running_mean" in absorption.variables or incoming is not None):
+        mean = variables.get(absorption.variables.get("running_mean", -1))
         changes["running_mean"] = _mean_change(op, mean, incoming, tensors)
     elif op.kind in ("linear", "conv") and incoming is not None:
         changes["bias"] = -weight_on_constant(op, incoming, tensors)
@@ -127,8 +127,9 @@ def _taken_up(
 
 
 def batch_norm_factor(op: Op, tensors: Tensors) -> FloatArray:
-    """(n,) γ / √(var + ε): what a batch norm in evaluation multiplies by."""
-    factor = 1.0 / np.sqrt(vector(tensors, op.parameters["running_var"]) + float(op.attributes.get("eps", 1e-5)))
+    """(n,) γ / √(var + ε): what a batch norm in evaluation multiplies by; not finite where a variance is negative."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = 1.0 / np.sqrt(vector(tensors, op.parameters["running_var"]) + float(op.attributes.get("eps", 1e-5)))
     return factor * vector(tensors, op.parameters["weight"]) if "weight" in op.parameters else factor
 
 
