@@ -109,6 +109,8 @@ CASES["Slice"] = (
     17,
 )
 CASES["Pad"] = (lambda m, x: m.node("Pad", x, m.integers(0, 0, 1, 2, 0, 0, 3, 1), m.number(0.5)), 17)
+for mode in ("reflect", "edge", "wrap"):
+    CASES[f"Pad{mode}"] = (lambda m, x, how=mode: m.node("Pad", x, m.integers(0, 0, 1, 2, 0, 0, 3, 0), mode=how), 19)
 CASES["Squeeze"] = (lambda m, x: m.node("Squeeze", m.node("Unsqueeze", x, m.integers(0, 3)), m.integers(0)), 17)
 CASES["ClipRelu6"] = (lambda m, x: m.node("Clip", x, m.number(0), m.number(6)), 17)
 CASES["ClipOneSide"] = (lambda m, x: m.node("Clip", x, "", m.number(0.4)), 17)

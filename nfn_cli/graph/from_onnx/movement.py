@@ -12,6 +12,7 @@ from nfn_cli.graph.from_onnx.capture import DoesNotFit, Parts, Untranslated, Val
 from nfn_cli.graph.from_onnx.registry import Call, translates
 
 _MOST_PARTS = 256
+_PADDING = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
 @translates("Reshape")
@@ -191,18 +192,25 @@ def _gather(call: Call) -> Any:
 
 @translates("Pad")
 def _pad(call: Call) -> Any:
-    amounts = call.integers(1, "pads")
-    if call.attribute("mode", "constant") != "constant" or amounts is None:
+    amounts, mode = call.integers(1, "pads"), str(call.attribute("mode", "constant"))
+    if (mode != "constant" and mode not in _PADDING) or amounts is None:
         raise Untranslated
     axes = call.integers(3, "axes") if len(call.inputs) > 3 else None
     axes = list(range(len(call.shape))) if axes is None else [call.axis(i) for i in axes]
     if len(amounts) != 2 * len(axes):
         raise Untranslated
-    given = call.numbers(2)
-    value = given[0] if given else float(call.attribute("value", 0.0))
     before, after = [0] * len(call.shape), [0] * len(call.shape)
     for axis, b, a in zip(axes, amounts[: len(axes)], amounts[len(axes) :], strict=True):
         before[axis], after[axis] = b, a
+    if mode != "constant":
+        if min(amounts) < 0 or any(
+            n < 2 or max(b, a) >= n for n, b, a in zip(call.shape, before, after, strict=True) if b or a
+        ):
+            raise Untranslated  # reflected more than once, or cut as well
+        shape = [n + b + a for n, b, a in zip(call.shape, before, after, strict=True)]
+        return call.c.op("pad", (call[0],), shape, before=before, after=after, mode=_PADDING[mode])
+    given = call.numbers(2)
+    value = given[0] if given else float(call.attribute("value", 0.0))
     if not np.isfinite(value):
         raise Untranslated
     return call.c.pad(call[0], before, after, value)
