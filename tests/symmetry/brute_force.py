@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import factorial, prod
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,9 @@ from .torch_evaluator import run
 # between the two bounds (relative to the largest) is no answer, and is raised.
 _ZERO, _NONZERO = 1e-10, 1e-7
 _SAME = 1e-9  # relative change of outputs under a symmetry; another element changes them by order 1
-_LARGEST_SEARCH = 1 << 21
+_LARGEST_SEARCH = 1 << 16
 _CHUNK = 1 << 13
-_DRAWS = 4  # of weights and inputs
+_DRAWS = 6  # of weights and inputs
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Handle:
     power: int = 1
     offset: float = 0.0
     trained: bool = True
+    kernel: bool = False
 
 
 def handles(graph: Graph) -> list[Handle]:
@@ -59,8 +60,9 @@ def handles(graph: Graph) -> list[Handle]:
             if role == "running_var":
                 how |= {"power": 2, "offset": float(op.attributes["eps"])}
             dims = [dim for dim, size in enumerate(shape) if size > 1] or [0]
-            axes = [Handle(tensor, dim, shape[dim], **how) for dim in dims]
-            groups = int(op.attributes.get("groups", 1)) if (op.kind, role) == ("conv", "weight") else 1
+            conv = (op.kind, role) == ("conv", "weight")
+            axes = [Handle(tensor, dim, shape[dim], kernel=conv and dim > 1, **how) for dim in dims]
+            groups = int(op.attributes.get("groups", 1)) if conv else 1
             if groups > 1:  # rows of axis 0 fall into groups, in direct and in transposed convolutions
                 step = shape[0] // groups
                 axes = [handle for handle in axes if handle.dim != 1] + [
@@ -171,8 +173,11 @@ def discrete_symmetries(
     """
     by_tensor: dict[str, list[Handle]] = {}
     for handle in handles(graph):
-        if handle.dim < 2 and (handle.tensor, handle.dim) not in held:  # kernel positions are the grid's, not units
+        if not handle.kernel and (handle.tensor, handle.dim) not in held:  # kernel positions are the grid's, not units
             by_tensor.setdefault(handle.tensor, []).append(handle)
+    candidates = prod(_tried(handle, moves) for axes in by_tensor.values() for handle in axes)
+    if candidates > 64 * _LARGEST_SEARCH:  # different moves of one tensor's axes may do the same
+        raise ValueError(f"{candidates} candidates are too many")
     variants = {name: _variants(tensors[name].shape, axes, moves) for name, axes in by_tensor.items()}
     sizes = [len(stack) for stack in variants.values()]
     if prod(sizes) > _LARGEST_SEARCH:
@@ -227,6 +232,11 @@ def _moves(handle: Handle, moves: Moves) -> Iterator[tuple[tuple[int, ...], tupl
     )
 
 
+def _tried(handle: Handle, moves: Moves) -> int:
+    signed = moves.signs and handle.trained and handle.power == 1
+    return (factorial(handle.size) if moves.permutations else 1) * (2**handle.size if signed else 1)
+
+
 def _survivors(
     graph: Graph,
     weights: Mapping[str, Tensor],
@@ -244,8 +254,8 @@ def _survivors(
         numbers = candidates[start : start + _CHUNK]
         chosen = np.unravel_index(numbers, [len(stack) for stack in stacks.values()])
         made = evaluate({name: stack[torch.tensor(i)] for (name, stack), i in zip(stacks.items(), chosen, strict=True)})
-        change = (made - wanted).abs().amax(1) / wanted.abs().max()
-        kept.append(numbers[(change < _SAME).numpy()])
+        change = (made - wanted).abs().amax(1)
+        kept.append(numbers[(change <= _SAME * wanted.abs().max()).numpy()])
     return np.concatenate(kept)
 
 
@@ -309,7 +319,8 @@ def _signs(symmetry: Symmetry) -> Iterator[np.ndarray[Any, Any]]:
 def random_inputs(graph: Graph, seed: int, batch: int = 6, spatial: int = 4) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {
-        entry.name: torch.randn(
+        entry.name: 3  # far enough out that functions with bounds show them
+        * torch.randn(
             [(batch if axis == 0 else spatial) if size is None else size for axis, size in enumerate(entry.shape)],
             generator=generator,
             dtype=torch.float64,
@@ -323,16 +334,15 @@ def _as_torch(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def _perturbed(graph: Graph, tensors: Tensors, seed: int) -> dict[str, Tensor]:
-    """Other weights, of any sign where some are negative: a unit that is dead in one draw is alive in another."""
+    """Other weights of the same sizes, variances positive: a unit that is dead or always on in one draw is not in another."""
     generator = torch.Generator().manual_seed(seed)
-    buffers = {handle.tensor for handle in handles(graph) if not handle.trained}
+    by_tensor = {handle.tensor: handle for handle in handles(graph)}
     out = _as_torch(tensors)
-    for name, value in out.items():
-        if name in buffers:
-            continue
-        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-        sign = torch.randint(0, 2, value.shape, generator=generator) * 2.0 - 1.0
-        out[name] = value * torch.exp(0.3 * noise) * (1.0 if (value > 0).all() else sign)
+    for name, handle in by_tensor.items():
+        if handle.trained:
+            noise = torch.randn(out[name].shape, generator=generator, dtype=torch.float64)
+            size = out[name].square().mean().sqrt()
+            out[name] = size * (noise if handle.power == 1 else torch.exp(0.5 * noise))
     return out
 
 

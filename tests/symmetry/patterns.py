@@ -104,10 +104,10 @@ def nested_groups(b: Builder, n: int) -> list[str]:
 
 @pattern
 def inverted_residual(b: Builder, n: int) -> list[str]:
-    """MobileNet: expand, depthwise, project without activation, add."""
+    """MobileNet v3: expand, depthwise, project without activation, add."""
     x = b.norm(b.conv("x", "stem", n, 2), "n0", n)
-    y = b.act(b.conv(x, "expand", n, n, k=1), "relu6")
-    y = b.act(b.norm(b.conv(y, "depthwise", n, n, groups=n), "n1", n), "relu6")
+    y = b.act(b.conv(x, "expand", n, n, k=1), "hardswish")
+    y = b.act(b.norm(b.conv(y, "depthwise", n, n, groups=n), "n1", n), "hardswish")
     return [b.head(b.op("add", [x, b.norm(b.conv(y, "project", n, n, k=1), "n2", n)]), n)]
 
 

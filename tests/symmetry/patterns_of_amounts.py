@@ -168,6 +168,11 @@ def prelu_slopes(b: Builder, n: int) -> list[str]:
 
 
 @pattern
+def relu6(b: Builder, n: int) -> list[str]:
+    return [b.head(b.act(b.conv("x", "stem", n, 2), "relu6"), n)]
+
+
+@pattern
 def hardswish(b: Builder, n: int) -> list[str]:
     return [b.head(b.act(b.conv("x", "stem", n, 2), "hardswish"), n)]
 

@@ -70,18 +70,18 @@ def _own_weight(op: Op, channel: Plain, system: System) -> Axis:
         return out
     if op.attributes.get("transposed", False):
         return _transposed_groups(weight, (out_dim, in_dim), groups, channel, system)
-    if _is_depthwise(channel, shape[in_dim], groups):
+    multiplier, laid_out = shape[out_dim] // groups, (out_dim, in_dim) == (0, 1)
+    if _is_depthwise(channel, shape[in_dim], groups) and (multiplier == 1 or not laid_out):
         # depthwise: output slot i reads input slot i // multiplier, so it is a slot of the same unit
-        tied = _repeated(channel, shape[out_dim] // groups)
+        tied = _repeated(channel, multiplier)
         out = system.freed(tied)
         system.incident(weight, out_dim, tied, -1, signed=True)
-    else:
+    elif laid_out and isinstance(channel, Axis):
         out = system.fresh(shape[out_dim])
-        if (out_dim, in_dim) == (0, 1) and isinstance(channel, Axis):
-            system.incident(weight, in_dim, channel, -1, signed=True, groups=groups)
-            system.keep_blocks(groups, channel, out)
-        else:
-            out = _in_given_order(weight, (out_dim, in_dim), groups, channel, out, system)
+        system.incident(weight, in_dim, channel, -1, signed=True, groups=groups)
+        system.keep_blocks(groups, channel, out)
+    else:
+        out = _in_given_order(weight, (out_dim, in_dim), groups, channel, system.fresh(shape[out_dim]), system)
     system.incident(weight, out_dim, out, +1, signed=True)
     return out
 
@@ -94,8 +94,8 @@ def _transposed_groups(weight: str, dims: tuple[int, int], groups: int, channel:
         out = _in_given_order(weight, dims, groups, channel, system.fresh(groups * per_group), system)
         system.pin(out)
         return out
-    if isinstance(channel, Axis) and shape[in_dim] == groups:
-        out = system.freed(_repeated(channel, per_group))
+    if isinstance(channel, Axis) and shape[in_dim] == groups and per_group == 1:
+        out = system.freed(channel)
     else:
         out = system.fresh(groups * per_group)
         if isinstance(channel, Axis):
