@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nfn_cli.canonical.common_scales import CommonScales
-from nfn_cli.canonical.coupling import Coupling
-from nfn_cli.canonical.pulls import BoolArray, Problem, collapsed, pulls
+from nfn_cli.canonical.coupling import BoolArray, Coupling
+from nfn_cli.canonical.pulls import Problem, collapsed, pulls
 from nfn_cli.canonical.schedule import scheduled
 from nfn_cli.symmetry.element import FloatArray
 

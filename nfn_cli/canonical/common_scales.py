@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nfn_cli.canonical.coupling import Coupling, Side
-from nfn_cli.canonical.pulls import BoolArray, energy_factor
+from nfn_cli.canonical.coupling import BoolArray, Coupling, Side
+from nfn_cli.canonical.pulls import energy_factor
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
 

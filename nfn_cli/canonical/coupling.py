@@ -12,6 +12,7 @@ from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
 from nfn_cli.symmetry.solve import Action, Symmetry
 
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 Tensors = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 _SLICE_ENTRIES = 1 << 18
 
@@ -41,10 +42,15 @@ class Coupling:
     dims: int
 
 
-def couplings(symmetry: Symmetry, tensors: Tensors, largest: bool = False) -> list[Coupling]:
+def couplings(
+    symmetry: Symmetry, tensors: Tensors, x: FloatArray, settled: BoolArray, largest: bool = False
+) -> list[Coupling]:
     """All tensors that scales touch, except variances (their scale is settled in closed form).
 
     Args:
+        x: (classes + 1,) log-scales; those of settled classes are final.
+        settled: (classes + 1,) a side of which all classes are settled is summed up at once, so that the whole of it never
+            stands in memory together with others.
         largest: take the largest |entry| of each pair instead of the sum of squares.
     """
     fixed = number_of_classes(symmetry)
@@ -64,8 +70,23 @@ def couplings(symmetry: Symmetry, tensors: Tensors, largest: bool = False) -> li
         if len(sides) == 1:
             sides.append(Side(np.full((1, 1), fixed, np.int64), np.zeros((1, 1))))
             matrix = matrix[:, None]
-        found.append(Coupling(name, matrix, sides[0], sides[1], tensors[name].ndim))
+        found.append(_summed_up(Coupling(name, matrix, sides[0], sides[1], tensors[name].ndim), x, settled, largest))
     return found
+
+
+def _summed_up(term: Coupling, x: FloatArray, settled: BoolArray, largest: bool) -> Coupling:
+    power = 1.0 if largest else 2.0
+    rows, columns, matrix = term.rows, term.columns, term.matrix
+    nothing = Side(np.full((1, 1), len(settled) - 1, np.int64), np.zeros((1, 1)))
+    if len(matrix) > 1 and settled[rows.classes].all():
+        scaled = np.exp(power * rows.log_factor(x))
+        total = (scaled[:, None] * matrix).max(axis=0) if largest else scaled @ matrix
+        rows, matrix = nothing, total[None, :]
+    if matrix.shape[1] > 1 and settled[columns.classes].all():
+        scaled = np.exp(power * columns.log_factor(x))
+        total = (matrix * scaled).max(axis=1) if largest else matrix @ scaled
+        columns, matrix = nothing, total[:, None]
+    return Coupling(term.tensor, matrix, rows, columns, term.dims)
 
 
 def _unfolded(

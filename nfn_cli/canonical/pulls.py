@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from nfn_cli.canonical.coupling import Coupling, Side
+from nfn_cli.canonical.coupling import BoolArray, Coupling, Side
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
-
-BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

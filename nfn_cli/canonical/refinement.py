@@ -87,12 +87,14 @@ class Refinement:
         groups = self._clusters([self.keys])
         levels = [self.keys]
         for salt in range(1, _ROUNDS + 1):
-            if not self._has_ties(groups):
+            tied = [s.permutable and (s.block_size > 0 or self._has_ties(groups, s)) for s in self.symmetry.unit_sets]
+            if not any(self._has_ties(groups, s) for s in self.symmetry.unit_sets):
                 break
             mixed = sum((0.618**i * level for i, level in enumerate(levels)), np.zeros(len(self.keys)))
             fresh = np.zeros(len(self.keys))
-            for number, unit_set in reversed(list(enumerate(self.symmetry.unit_sets))):
-                self._set_keys(number, unit_set, mixed, into=fresh, salt=salt)
+            for number, unit_set in enumerate(self.symmetry.unit_sets):
+                if tied[number]:
+                    self._set_keys(number, unit_set, mixed, into=fresh, salt=salt)
             levels.append(fresh)
             groups = self._clusters(levels)
         permutation = np.arange(self.symmetry.units, dtype=np.int64)
@@ -147,10 +149,9 @@ class Refinement:
             rank[span] = current
         return rank
 
-    def _has_ties(self, rank: IntArray) -> bool:
-        return any(
-            s.permutable and len(np.unique(rank[s.start : s.start + s.size])) < s.size for s in self.symmetry.unit_sets
-        )
+    def _has_ties(self, rank: IntArray, unit_set: UnitSet) -> bool:
+        span = slice(unit_set.start, unit_set.start + unit_set.size)
+        return unit_set.permutable and len(np.unique(rank[span])) < unit_set.size
 
     def _others_known(self, name: str, action: Action) -> bool:
         """Whether everything on the tensor's other axes is settled, and every other sign on this one."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from nfn_cli.canonical.balance import balance, equalize
-from nfn_cli.canonical.coupling import Tensors, couplings, number_of_classes
-from nfn_cli.canonical.pulls import BoolArray, Problem, energy_factor, live_classes, live_families
+from nfn_cli.canonical.coupling import BoolArray, Tensors, couplings, number_of_classes
+from nfn_cli.canonical.pulls import Problem, energy_factor, live_classes, live_families
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
 from nfn_cli.symmetry.solve import Symmetry
@@ -30,7 +30,7 @@ def log_scales(symmetry: Symmetry, tensors: Tensors, mode: str) -> FloatArray:
     settled[count] = True
     _settle_batch_norms(symmetry, tensors, x, settled)
     family = np.append(_families(symmetry, count), -1)
-    problem = Problem(couplings(symmetry, tensors), family, settled)
+    problem = Problem(couplings(symmetry, tensors, x, settled), family, settled)
     absorbed = settled.copy()
     if mode == "unit":
         _unit(problem, x)
@@ -38,7 +38,7 @@ def log_scales(symmetry: Symmetry, tensors: Tensors, mode: str) -> FloatArray:
         live = live_classes(problem)
         balance(problem, x, live)
         if mode == "equalize":
-            equalize(Problem(couplings(symmetry, tensors, largest=True), family, settled), x, live)
+            equalize(Problem(couplings(symmetry, tensors, x, settled, largest=True), family, settled), x, live)
         settled |= live
         _settle_degenerate(problem, x)
     if mode == "pow2":

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nfn_cli.canonical.coupling import Coupling
-from nfn_cli.canonical.pulls import BoolArray, live_families
+from nfn_cli.canonical.coupling import BoolArray, Coupling
+from nfn_cli.canonical.pulls import live_families
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
 
