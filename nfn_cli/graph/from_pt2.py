@@ -20,6 +20,12 @@ from nfn_cli.printable import printable
 _FLOATING = {6, 7, 8, 13, 29, 30, 31, 32, 33}  # torch._export.serde.schema.ScalarType
 _KEYWORD = 2  # torch._export.serde.schema.ArgumentKind
 _MOST_NODES = 1_000_000
+# plain members of torch._export.serde.schema.Argument (and, with an "s", lists of them) and what JSON has for them
+_PLAIN: Mapping[str, tuple[type, ...]] = {
+    "as_int": (int,), "as_float": (float, int), "as_string": (str,), "as_bool": (bool,), "as_scalar_type": (int,),
+    "as_memory_format": (int,), "as_layout": (int,), "as_device": (dict,), "as_complex": (dict,), "as_int_list": (list,),
+    "as_float_list": (list,),
+}  # fmt: skip
 
 
 def network_from_pt2(checkpoint: Checkpoint) -> Network:
@@ -136,6 +142,11 @@ class _Reader:
             return self._symbol(value)
         if kind in ("as_graph", "as_custom_obj", "as_operator"):
             raise Refused(f"the program holds a {kind.removeprefix('as_')}", code="not-capturable")
+        if kind in ("as_float", "as_floats"):
+            value = _floats(value)
+        entries = value if kind.endswith("s") else [value]
+        if not isinstance(entries, list) or not all(type(entry) in _PLAIN[kind.removesuffix("s")] for entry in entries):
+            raise TypeError
         return value
 
     def _named(self, name: str) -> Any:
@@ -153,6 +164,13 @@ class _Reader:
         if number is None:
             raise Refused("a number of the program is not known", where=printable(value), code="not-capturable")
         return number
+
+
+def _floats(value: Any) -> Any:
+    """JSON has no infinity: the file writes it as text."""
+    if isinstance(value, list):
+        return [_floats(entry) for entry in value]
+    return float(value) if value in ("Infinity", "-Infinity", "NaN") else value
 
 
 def _hint(entry: Mapping[str, Any]) -> Any:

@@ -78,6 +78,23 @@ def test_the_layout_of_older_torch_is_read_and_written(tmp_path: Path) -> None:
         assert torch.allclose(made(x), module(x), rtol=1e-10, atol=1e-12)
 
 
+class Bounded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.clamp(self.a(x), -0.5, float("inf")))
+
+
+def test_infinity_is_read(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Bounded().double().eval()
+    torch.export.save(torch.export.export(module, (torch.randn(2, 4, dtype=torch.float64),)), tmp_path / "m.pt2")
+    model = nfn_cli.open_model(tmp_path / "m.pt2")
+    assert residual(module, model.networks[0].graph, model.checkpoint.tensors) < 1e-10
+
+
 class Branch(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -25,13 +25,13 @@ def _conv(
     groups: int = 1,
 ) -> Any:  # fmt: skip
     spatial = len(weight.shape) - 2
-    steps = ints(dilation, spatial)
+    steps = ints(dilation, spatial, 1)
     if padding == "same":
         x, padding = _padded(c, x, [d * (k - 1) for k, d in zip(weight.shape[2:], steps, strict=True)])
     where = {
         "out_axis": 0,
         "in_axis": 1,
-        "stride": ints(stride, spatial),
+        "stride": ints(stride, spatial, 1),
         "padding": ints(0 if padding == "valid" else padding, spatial),
     }
     return _convolved(c, out, x, weight, bias, where | _unless_one(dilation=steps), groups)
@@ -43,8 +43,8 @@ def _conv_transpose(
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Any:  # fmt: skip
     spatial = len(weight.shape) - 2
-    where = {"out_axis": 1, "in_axis": 0, "stride": ints(stride, spatial), "padding": ints(padding, spatial)}
-    extra: dict[str, Any] = {"transposed": True} | _unless_one(dilation=ints(dilation, spatial))
+    where = {"out_axis": 1, "in_axis": 0, "stride": ints(stride, spatial, 1), "padding": ints(padding, spatial)}
+    extra: dict[str, Any] = {"transposed": True} | _unless_one(dilation=ints(dilation, spatial, 1))
     if any(ints(output_padding, spatial)):
         extra["output_padding"] = ints(output_padding, spatial)
     return _convolved(c, out, x, weight, bias, where | extra, groups)
@@ -64,6 +64,8 @@ def _convolved(c: Capture, out: Shape, x: Any, weight: Any, bias: Any, where: di
     """A weight or a bias that is computed cannot be named: the weight is another input, the bias is added behind."""
     if len(x.shape) != len(weight.shape):
         raise Untranslated  # without a batch axis
+    if x.shape[1] != (weight.shape[0] if "transposed" in where else weight.shape[1] * groups):
+        raise Untranslated
     channels = weight.shape[1] * groups if "transposed" in where else weight.shape[0]
     out = (x.shape[0], channels, *_convolved_size(x.shape[2:], weight.shape[2:], where))
     kernel = c.repeated(weight)
@@ -112,10 +114,10 @@ def _unless_one(**steps: list[int]) -> dict[str, Any]:
 def _window(x: Any, spatial: int, kernel: Any, stride: Any, padding: Any) -> dict[str, Any]:
     if len(x.shape) != spatial + 2:
         raise Untranslated  # without a batch axis
-    kernel = ints(kernel, spatial)
+    kernel = ints(kernel, spatial, 1)
     return {
         "kernel": kernel,
-        "stride": ints(stride, spatial) if stride else kernel,
+        "stride": ints(stride, spatial, 1) if stride else kernel,
         "padding": ints(padding, spatial),
     }
 
@@ -126,9 +128,9 @@ def _max_pool(d: int) -> None:
         c: Capture, out: Shape, x: Any, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
         ceil: bool = False,
     ) -> Any:  # fmt: skip
-        extra = _unless_one(dilation=ints(dilation, d)) | ({"ceil": True} if ceil else {})
+        extra = _unless_one(dilation=ints(dilation, d, 1)) | ({"ceil": True} if ceil else {})
         window = _window(x, d, kernel, stride, padding)
-        size = _pooled(x.shape[2:], window, ints(dilation, d), ceil)
+        size = _pooled(x.shape[2:], window, ints(dilation, d, 1), ceil)
         return c.op("max_pool", (x,), (*x.shape[:2], *size), **window, size=size, **extra)
 
     @translates(f"max_pool{d}d_with_indices")
@@ -177,7 +179,7 @@ def _adaptive_pool(d: int) -> None:
 
 
 def _listed(size: Any, count: int) -> list[Any]:
-    return list(size) if isinstance(size, (list, tuple)) and len(size) == count else ints(size, count)
+    return list(size) if isinstance(size, (list, tuple)) and len(size) == count else ints(size, count, 1)
 
 
 for _spatial in (1, 2, 3):

@@ -121,13 +121,11 @@ def leaves(entry: Any) -> list[Any]:
     return [entry]
 
 
-def ints(value: Any, count: int) -> list[int]:
-    """One number, or a list of one, stands for `count` equal ones."""
-    if isinstance(value, int):
-        return [value] * count
-    values = [int(n) for n in value]
+def ints(value: Any, count: int, least: int = 0) -> list[int]:
+    """One number, or a list of one, stands for `count` equal ones; none is smaller than `least`."""
+    values = [value] if isinstance(value, int) else [int(n) for n in value]
     values = values * count if len(values) == 1 else values
-    if len(values) != count:
+    if len(values) != count or any(n < least for n in values):
         raise Untranslated
     return values
 
