@@ -125,7 +125,9 @@ def test_open_sizes_do_not_matter(tmp_path: Path, shape: list[int | str]) -> Non
 def test_a_size_that_only_the_head_tells_is_found(tmp_path: Path) -> None:
     m = Maker(["n", 1, "h", "w"])
     x = m.node("Flatten", m.node("Relu", m.conv("x", 1, 3, strides=[2, 2])))
-    assert group(m.save(tmp_path / "m.onnx", m.linear(x, 3 * 14 * 14, 2))) == "R>0^3 ⋊ S_3"
+    path = m.save(tmp_path / "m.onnx", m.linear(x, 3 * 14 * 14, 2))
+    assert group(path) == "R>0^3 ⋊ S_3"
+    assert "axis 2 of x as 28" in " ".join(nfn_cli.open_model(path).networks[0].notes)
 
 
 def test_a_batch_of_one_written_into_the_graph(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def network_from_onnx(checkpoint: Checkpoint) -> tuple[Network, ...]:
         Refused: no weights that are understood, quantized, shapes that disagree, a graph that is not one.
     """
     source: OnnxGraph = origin_of(checkpoint).content
-    found = _fitting(source, checkpoint)
+    found, sizes = _fitting(source, checkpoint)
     graph, notes = without_ends(
         Graph(
             found.inputs,
@@ -44,15 +44,21 @@ def network_from_onnx(checkpoint: Checkpoint) -> tuple[Network, ...]:
     graph = Graph(graph.inputs, graph.ops, graph.outputs, shapes)
     functions = tuple(dict.fromkeys(str(op.attributes["function"]) for op in graph.ops if op.kind == "pointwise"))
     family = "cnn" if any(op.kind == "conv" for op in graph.ops) else "mlp"
-    return (Network("", family, graph, functions, "the ONNX graph" if functions else "", notes),)
+    return (Network("", family, graph, functions, "the ONNX graph" if functions else "", (*_chosen(sizes), *notes)),)
 
 
-def _fitting(source: OnnxGraph, checkpoint: Checkpoint) -> Translation:
+def _chosen(sizes: dict[tuple[str, int], int]) -> tuple[str, ...]:
+    """What a reader should know of lengths that the file leaves open; the batch goes without saying."""
+    open_axes = [f"axis {axis} of {printable(name, 40)} as {n}" for (name, axis), n in sizes.items() if axis]
+    return (f"sizes that the file leaves open: read with {', '.join(open_axes)}",) if open_axes else ()
+
+
+def _fitting(source: OnnxGraph, checkpoint: Checkpoint) -> tuple[Translation, dict[tuple[str, int], int]]:
     """The graph at the first choice of open sizes that fits it."""
     misfit = ""
     for sizes in size_choices(source, checkpoint.tensors):
         try:
-            return _settled(source, dict(checkpoint.tensors), sizes)
+            return _settled(source, dict(checkpoint.tensors), sizes), sizes
         except Misfit as error:
             misfit = misfit or error.where
     raise Refused("shapes disagree", where=printable(misfit), fix="export the model again", code="shape-mismatch")
