@@ -87,8 +87,8 @@ def source(action: Action, element: FlatElement) -> IntArray | None:
     units = np.append(element.permutation, -1)[action.unit]
     if np.array_equal(units, action.unit):
         return None
-    movable = action.unit >= 0
-    slots = np.flatnonzero(movable)
+    # units that stay may have several slots under one label, which this could not tell apart: they are left out
+    slots = np.flatnonzero(units != action.unit)
     code = mix(action.unit[slots], action.label[slots])
     order = np.argsort(code)
     wanted = mix(units[slots], action.label[slots])

@@ -209,3 +209,15 @@ def test_long_sums_are_held_still_rather_than_stored() -> None:
     assert solution.depth == 1
     assert not solution.node[:, 1:21].any()
     assert solution.node[0, 21] == 21
+
+
+def test_a_factor_spread_along_an_axis_without_units_takes_its_length() -> None:
+    b = Builder(0, [GraphInput("x", (2, 4)), GraphInput("y", (2, 6))])
+    gate = b.linear("x", "gate", 1, 4)
+    y = b.op("reshape", ["y"], shape=[2, 6, 1])
+    y = b.op("mul", [b.op("permute", [y], order=[0, 2, 1]), b.op("reshape", [gate], shape=[2, 1, 1])])
+    y = b.op("slice", [b.op("reshape", [y], shape=[2, 6])], axis=1, start=2, stop=5)
+    network, tensors = b.network(b.linear(y, "out", 3, 3), family="mlp")
+    symmetry = find_symmetry([network])
+    moved = acted(tensors, symmetry, random_flat(symmetry, 0))
+    assert relative_change(outputs(network, tensors, 0), outputs(network, moved, 0)) < 1e-10

@@ -139,7 +139,8 @@ def _product(left: Plain, right: Plain, system: System) -> Plain:
     if not isinstance(left, Axis) or (len(left) == 1 and size(right) != 1):
         left, right = right, left
     if not isinstance(left, Axis):
-        return left if right == 1 else right
+        pin_amounts(system, right)
+        return left if size(right) == 1 else right
     if isinstance(right, Axis) and len(right) == 1 < len(left):
         spread = right.taken(np.zeros(len(left), np.int64), 0)
         return _multiplied(left, spread, system)
