@@ -74,6 +74,13 @@ class Slots:
     node: Mapping[str, IntArray]
     power: Mapping[str, IntArray]
 
+    @property
+    def alike(self) -> BoolArray:
+        """(slots,) whether the unit has another slot under the same label in the same axis."""
+        code = mix(self.where, self.label, self.unit)
+        _, back, count = np.unique(code, return_inverse=True, return_counts=True)
+        return np.asarray(count[back.reshape(-1)] > 1)
+
     def signatures(self, counts: Mapping[str, int]) -> tuple[HashArray, Mapping[str, HashArray]]:
         """What tells units apart, by node of unit, and what tells free nodes apart, by node.
 

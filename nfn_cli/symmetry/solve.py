@@ -9,9 +9,10 @@ import numpy as np
 
 from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.model import Graph, Network, Op
-from nfn_cli.symmetry.axis import Axis, HashArray, IntArray, mix
+from nfn_cli.symmetry.axis import HashArray, IntArray, mix
 from nfn_cli.symmetry.blocks import find_blocks
 from nfn_cli.symmetry.families import Families, Layout, numbered
+from nfn_cli.symmetry.labels import Labels
 from nfn_cli.symmetry.relations import BoolArray
 from nfn_cli.symmetry.rules import Entry, apply_rule, settled
 from nfn_cli.symmetry.slots import FAMILIES, Solution, flattened, solved
@@ -128,18 +129,18 @@ def _with_phase_bias(op: Op, made_by: Mapping[str, Op], reads: Sequence[str]) ->
 
 def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...], ...]) -> Symmetry:
     solution = solved(system)
-    _label_distinctions(system)
-    axes = _distinct(system.axes, system.incidences)
+    labels = Labels(system)
+    axes = labels.axes
     if not axes:
         nothing = {kind: np.zeros(0, np.int64) for kind in FAMILIES}
         return Symmetry((), {}, dict.fromkeys(FAMILIES, ()), nothing, nothing["shift"], opaque)
     slots = flattened(axes, solution)
+    if slots.alike.any():
+        axes = labels.shared_in_sums()
+        slots = flattened(axes, solution)
     signature, of_node = slots.signatures(system.counts)
     fixed_units = solution.fixed.copy()
-    # Two slots of one unit under one label cannot be told apart: leave such units where they are.
-    code = mix(slots.where, slots.label, slots.unit)
-    _, back, count = np.unique(code, return_inverse=True, return_counts=True)
-    fixed_units[slots.unit[count[back] > 1]] = True
+    fixed_units[slots.unit[slots.alike]] = True  # they stay where they are
     units = system.counts["unit"]
     has_family = np.zeros(units, bool)
     for kind in FAMILIES:
@@ -160,7 +161,7 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
     flat_unit = flat_of_node[slots.unit]
     layout = Layout(np.bincount(rank[group], minlength=len(key)).astype(np.int64))
     families = {kind: numbered(kind, slots, of_node[kind], flat_unit, layout) for kind in FAMILIES}
-    actions = _actions(system, solution, flat_of_node, families)
+    actions = _actions(labels.incidences, solution, flat_of_node, families)
     members = present[order]
     set_axes = slots.where[first_slot[members[layout.starts]]] if len(members) else np.zeros(0, np.int64)
     networks = np.searchsorted(first_axis, set_axes, side="right") - 1
@@ -175,35 +176,11 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
     )
 
 
-def _label_distinctions(system: System) -> None:
-    """Write the marks of `System.distinguish` into the labels of all axes."""
-    if not system.distinctions:
-        return
-    marks = np.zeros(system.counts["unit"], np.uint64)
-    for units, mark in system.distinctions:
-        marks[units] = mix(marks[units], mark)
-    made: dict[int, Axis] = {}
-
-    def marked(axis: Axis) -> Axis:
-        if id(axis) not in made:
-            made[id(axis)] = replace(axis, label=mix(axis.label, marks[axis.unit]))
-        return made[id(axis)]
-
-    kept = system.axes  # alive until the end: `made` goes by identity
-    system.axes = [marked(axis) for axis in kept]
-    system.incidences = [replace(incidence, axis=marked(incidence.axis)) for incidence in system.incidences]
-
-
-def _distinct(axes: list[Axis], incidences: list[Incidence]) -> list[Axis]:
-    """Each axis once; only those that a tensor or value really has."""
-    return list({id(axis): axis for axis in [*axes, *(incidence.axis for incidence in incidences)]}.values())
-
-
 def _actions(
-    system: System, solution: Solution, flat_of_node: IntArray, families: Mapping[str, Families]
+    incidences: Sequence[Incidence], solution: Solution, flat_of_node: IntArray, families: Mapping[str, Families]
 ) -> dict[str, tuple[Action, ...]]:
     out: dict[str, list[Action]] = {}
-    for incidence in system.incidences:
+    for incidence in incidences:
         axis = incidence.axis
         flat_unit = flat_of_node[solution.unit[axis.unit]]
         carried = {kind: solution.carried(axis, kind) for kind in FAMILIES}

@@ -68,6 +68,7 @@ class System:
     incidences: list[Incidence] = field(default_factory=list)
     memberships: list[Membership] = field(default_factory=list)
     distinctions: list[tuple[IntArray, int]] = field(default_factory=list)
+    sums: list[list[HashArray]] = field(default_factory=list)
     blocks: int = 1
     opaque: list[str] = field(default_factory=list)
     use: int = 0
@@ -162,6 +163,7 @@ class System:
                 self.pin(first, "shift")
                 self.pin(axis, "shift")
             label = mix(label, axis.label)
+        self.sums.append([label, *(axis.label for axis in known)])
         return self.registered(Axis(first.unit, label, first.scale, first.power, first.sign, shift))
 
     def tie_scales(self, left: Axis, times: int, right: Axis, other_times: int) -> None:

@@ -122,6 +122,8 @@ def _is_depthwise(channel: Plain, into: int | None, groups: int) -> TypeGuard[Ax
 
 def _repeated(channel: Axis, multiplier: int) -> Axis:
     groups = len(channel)
+    if multiplier == 1:
+        return channel
     return channel.taken(np.repeat(np.arange(groups), multiplier), np.tile(np.arange(multiplier), groups))
 
 
