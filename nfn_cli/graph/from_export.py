@@ -9,7 +9,9 @@ from nfn_cli.errors import Refused
 from nfn_cli.graph.aten import Program, Result, Results, Tensor
 from nfn_cli.graph.aten.registry import leaves
 from nfn_cli.graph.model import Graph
-from nfn_cli.printable import printable
+
+# regions that only say how to compute (precision, gradients): where their part of the program stands among the arguments
+_REGIONS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
 
 
 def graph_from_export(program: Any) -> Graph:
@@ -19,18 +21,31 @@ def graph_from_export(program: Any) -> Graph:
         Refused: the program holds what is not a computation on tensors (code "not-capturable").
     """
     run = Program()
+    entered = [
+        _placeholder(run, node, program) for node in program.graph_module.graph.nodes if node.op == "placeholder"
+    ]
+    return run.graph(leaves(_walked(run, program.graph_module, entered)))
+
+
+def _walked(run: Program, module: Any, entered: list[Any]) -> Any:
+    """What a graph module gives for its arguments."""
     env: dict[Any, Any] = {}
-    outputs: list[Any] = []
-    for node in program.graph_module.graph.nodes:
+    arguments = iter(entered)
+    for node in module.graph.nodes:
         if node.op == "placeholder":
-            env[node] = _placeholder(run, node, program)
+            env[node] = next(arguments)
+        elif node.op == "get_attr":  # a part of the program that a region calls, see below
+            env[node] = getattr(module, node.target)
         elif node.op == "call_function":
-            env[node] = _called(run, node, env)
+            region = _REGIONS.get(str(node.target))
+            if region is not None:
+                _, called, *passed = _resolved(node.args[region - 1 :], env)
+                env[node] = _walked(run, called, passed)
+            else:
+                env[node] = _called(run, node, env)
         elif node.op == "output":
-            outputs = [env.get(n) for n in leaves(node.args[0])]
-        else:
-            raise Refused(f"the program holds a {node.op} ({printable(str(node.target), 60)})", code="not-capturable")
-    return run.graph(outputs)
+            return _resolved(node.args[0], env)
+    raise Refused("the program has no output", code="not-capturable")
 
 
 def _placeholder(run: Program, node: Any, program: Any) -> Tensor | None:

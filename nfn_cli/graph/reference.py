@@ -219,7 +219,11 @@ def _layer_norm(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> Flo
 @evaluates("pointwise")
 def _pointwise(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatArray:
     (x,) = inputs
-    activation = ACTIVATIONS[op.attributes["function"]]
+    activation = ACTIVATIONS.get(op.attributes["function"])
+    if activation is None:
+        raise Refused(
+            f"function {op.attributes['function']!r} cannot be evaluated", where=op.output, code="not-evaluable"
+        )
     parameter: Any = op.attributes.get("omega", op.attributes.get("slope", activation.parameter))
     if "weight" in op.parameters:
         slopes = _float64(parameters, op.parameters["weight"]).reshape(-1)

@@ -27,11 +27,13 @@ class Blocks:
         of: number of the block a unit belongs to, 0 for none.
         kind: hash that two units must share to be exchanged: equal for units of blocks that look alike.
         torn: units that two ops pull into different blocks and that no other follows there; they stay where they are.
+        tearing: numbers of the ops that have several of their blocks tied into one.
     """
 
     of: IntArray
     kind: HashArray
     torn: BoolArray
+    tearing: frozenset[int] = frozenset()
 
     def ordered(self, first_slot: IntArray) -> IntArray:
         """Units of one block get one number, in the order of the blocks' first slots; others 0."""
@@ -97,4 +99,4 @@ def find_blocks(system: System, root: IntArray, signature: HashArray, fixed: Boo
     kind[shared[~alone]] = cell[~alone]
     torn = np.zeros(count, bool)
     torn[shared[alone]] = True
-    return Blocks(of, kind, torn)
+    return Blocks(of, kind, torn, frozenset(pair[1][times > 1].tolist()))

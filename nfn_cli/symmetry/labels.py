@@ -1,7 +1,7 @@
 """symmetry/labels.py: the labels that tell apart the slots one unit has in one axis, once all of a graph is known.
 
 Axes start with labels of their own (operands of a concatenation, positions of a flattening). Two things come to be known
-later: which part of an axis a slice took, and which axes must agree slot by slot because they are added.
+later: which part of an axis a slice took, and which axes must agree slot by slot because they are added or multiplied.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Labels:
             )
         return self._made[id(axis)]
 
-    def shared_in_sums(self) -> list[Axis]:
-        """Let axes that are added take over each other's labels.
+    def shared_slot_by_slot(self) -> list[Axis]:
+        """Let axes that are added or multiplied take over each other's labels.
 
-        A sum ties slots one to one, so what tells two slots of a unit apart in one summand must tell them apart in all.
+        Their slots are tied one to one, so what tells two slots of a unit apart in one of them must do so in all.
         """
         root: dict[int, int] = {}
 
@@ -54,7 +54,7 @@ class Labels:
                 key = root[key]
             return key
 
-        for group in self._system.sums:
+        for group in self._system.slotwise:
             for label in group[1:]:
                 root[find(id(label))] = find(id(group[0]))
         members: dict[int, list[Axis]] = {}

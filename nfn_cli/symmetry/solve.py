@@ -86,15 +86,20 @@ def find_symmetry(networks: Sequence[Network], aliases: Mapping[str, str] | None
         Refused: shapes disagree (code "shape-mismatch").
     """
     shapes = {name: tuple(shape) for network in networks for name, shape in network.graph.parameter_shapes.items()}
-    system = System(shapes, dict(aliases or {}))
-    first_axis, opaque = [], []
-    for network in networks:
-        first_axis.append(len(system.axes))
-        system.opaque = []
-        _collect(network.graph, system)
-        opaque.append(tuple(dict.fromkeys(system.opaque)))
-    system.tie_shared_tensors()
-    return _solved(system, first_axis, tuple(opaque))
+    unsplit: frozenset[int] = frozenset()
+    while True:
+        system = System(shapes, dict(aliases or {}), unsplit=unsplit)
+        first_axis, opaque = [], []
+        for network in networks:
+            first_axis.append(len(system.axes))
+            system.opaque = []
+            _collect(network.graph, system)
+            opaque.append(tuple(dict.fromkeys(system.opaque)))
+        system.tie_shared_tensors()
+        symmetry, tearing = _solved(system, first_axis, tuple(opaque))
+        if not tearing & system.splittable - unsplit:
+            return symmetry
+        unsplit |= tearing & system.splittable
 
 
 def _collect(graph: Graph, system: System) -> None:
@@ -127,16 +132,19 @@ def _with_phase_bias(op: Op, made_by: Mapping[str, Op], reads: Sequence[str]) ->
     return replace(op, attributes={**op.attributes, "phase_bias": maker.parameters["bias"]})
 
 
-def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...], ...]) -> Symmetry:
+def _solved(
+    system: System, first_axis: list[int], opaque: tuple[tuple[str, ...], ...]
+) -> tuple[Symmetry, frozenset[int]]:
+    """The group, and the ops whose blocks others tore."""
     solution = solved(system)
     labels = Labels(system)
     axes = labels.axes
     if not axes:
         nothing = {kind: np.zeros(0, np.int64) for kind in FAMILIES}
-        return Symmetry((), {}, dict.fromkeys(FAMILIES, ()), nothing, nothing["shift"], opaque)
+        return Symmetry((), {}, dict.fromkeys(FAMILIES, ()), nothing, nothing["shift"], opaque), frozenset()
     slots = flattened(axes, solution)
     if slots.alike.any():
-        axes = labels.shared_in_sums()
+        axes = labels.shared_slot_by_slot()
         slots = flattened(axes, solution)
     signature, of_node = slots.signatures(system.counts)
     fixed_units = solution.fixed.copy()
@@ -166,7 +174,7 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
     set_axes = slots.where[first_slot[members[layout.starts]]] if len(members) else np.zeros(0, np.int64)
     networks = np.searchsorted(first_axis, set_axes, side="right") - 1
     unit_sets = blocks.noted(_unit_sets(actions, layout, networks, fixed_units[members], families), members)
-    return Symmetry(
+    symmetry = Symmetry(
         unit_sets,
         actions,
         {kind: families[kind].starts for kind in FAMILIES},
@@ -174,6 +182,7 @@ def _solved(system: System, first_axis: list[int], opaque: tuple[tuple[str, ...]
         _shift_signs(actions, len(families["shift"].classes)),
         opaque,
     )
+    return symmetry, blocks.tearing
 
 
 def _actions(

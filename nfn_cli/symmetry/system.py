@@ -67,8 +67,10 @@ class System:
     axes: list[Axis] = field(default_factory=list)
     incidences: list[Incidence] = field(default_factory=list)
     memberships: list[Membership] = field(default_factory=list)
+    splittable: set[int] = field(default_factory=set)
+    unsplit: frozenset[int] = frozenset()
     distinctions: list[tuple[IntArray, int]] = field(default_factory=list)
-    sums: list[list[HashArray]] = field(default_factory=list)
+    slotwise: list[list[HashArray]] = field(default_factory=list)
     blocks: int = 1
     opaque: list[str] = field(default_factory=list)
     use: int = 0
@@ -138,7 +140,10 @@ class System:
         self.distinctions.append((axis.unit, mark))
 
     def keep_blocks(self, groups: int, *axes: Axis) -> None:
-        """Each axis falls into `groups` runs of equal length; run j of all of them moves together, if it moves."""
+        """Each axis falls into `groups` runs of equal length; run j of all of them moves together, if it moves.
+
+        Blocks within blocks are not known: an op in `splittable` that has them is put into `unsplit`, and read again.
+        """
         nodes = np.arange(self.blocks, self.blocks + groups, dtype=np.int64)
         self.blocks += groups
         for axis in axes:
@@ -163,7 +168,7 @@ class System:
                 self.pin(first, "shift")
                 self.pin(axis, "shift")
             label = mix(label, axis.label)
-        self.sums.append([label, *(axis.label for axis in known)])
+        self.slotwise.append([label, *(axis.label for axis in known)])
         return self.registered(Axis(first.unit, label, first.scale, first.power, first.sign, shift))
 
     def tie_scales(self, left: Axis, times: int, right: Axis, other_times: int) -> None:

@@ -49,10 +49,7 @@ def test_all_scales_are_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-def test_no_scale_is_counted_that_moves_nothing(name: str, request: pytest.FixtureRequest) -> None:
-    if name == "normalized_inputs":
-        reason = "a buffer read as a value brings magnitudes and signs that nothing carries"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+def test_no_scale_is_counted_that_moves_nothing(name: str) -> None:
     network, tensors = made(name, 3)
     symmetry = find_symmetry([network])
     assert classes(symmetry) == claimed_scale_dimension(symmetry, tensors)

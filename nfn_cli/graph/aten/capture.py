@@ -138,6 +138,17 @@ class Capture:
 
     def pointwise(self, x: Any, function: str, **attributes: Any) -> Value:
         x = self.value(x)
+        factor = self._made_by(x, "scalar") if function in ("sin", "cos") else None
+        if factor is not None and factor.attributes["multiply"] and not factor.attributes["add"]:
+            # sin(ω z): the factor is the frequency, so that phases of z have a period to shift by
+            return self.op(
+                "pointwise",
+                (Value(factor.inputs[0], x.shape),),
+                x.shape,
+                function=function,
+                omega=factor.attributes["multiply"],
+                **attributes,
+            )
         return self.op("pointwise", (x,), x.shape, function=function, **attributes)
 
     def scalar(self, x: Any, multiply: float = 1.0, add: float = 0.0) -> Value:

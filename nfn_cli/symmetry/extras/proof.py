@@ -26,6 +26,8 @@ class Proof:
 
 def proved(extras: Sequence[Extra], tensors: Tensors, seed: int, change: Change, tolerance: float) -> Proof:
     """Split the extras into those that keep the outputs and those that do not."""
+    if not extras:
+        return Proof((), (), 0.0)
     together = change(applied(extras, tensors, seed))
     if together <= tolerance:
         return Proof(tuple(extras), (), together)

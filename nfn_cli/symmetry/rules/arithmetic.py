@@ -11,7 +11,7 @@ import numpy as np
 from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.model import Op
 from nfn_cli.symmetry.axis import Axis, IntArray
-from nfn_cli.symmetry.rules.registry import Plain, Value, opaque, pin_amounts, rule, size, without_amounts
+from nfn_cli.symmetry.rules.registry import Plain, Value, pin_amounts, rule, size, without_amounts
 from nfn_cli.symmetry.system import System
 
 
@@ -29,7 +29,7 @@ def _parameter(op: Op, inputs: list[Value], system: System) -> Value:
         if trained:
             system.incident(tensor, dim, axis, +1, signed=True)
         else:
-            axis = axis.without_scale().without_sign()
+            system.pin(axis, "scale", "sign")
             system.incident(tensor, dim, axis)
         out.append(axis)
     return tuple(out)
@@ -109,8 +109,6 @@ def aligned(inputs: list[Value]) -> list[Value]:
 @rule("add")
 def _add(op: Op, inputs: list[Value], system: System) -> Value:
     """Summands agree slot by slot. One that is spread along an axis allows no magnitude or sign on it."""
-    if any(not value for value in inputs) and len({len(value) for value in inputs}) > 1:
-        inputs = [value or (1,) for value in inputs]
     out: list[Plain] = []
     for axes in zip(*aligned(inputs), strict=True):
         long = [axis for axis in axes if size(axis) != 1]
@@ -127,8 +125,6 @@ def _add(op: Op, inputs: list[Value], system: System) -> Value:
 
 @rule("mul")
 def _mul(op: Op, inputs: list[Value], system: System) -> Value:
-    if any(not value for value in inputs):
-        return opaque(op, inputs, system)
     return tuple(
         reduce(lambda left, right: _product(left, right, system), axes) for axes in zip(*aligned(inputs), strict=True)
     )
@@ -151,6 +147,7 @@ def _product(left: Plain, right: Plain, system: System) -> Plain:
             system.pin(left, "unit")
         return left
     system.tie("unit", left.unit, right.unit)
+    system.slotwise.append([left.label, right.label])
     return _multiplied(left, right, system)
 
 

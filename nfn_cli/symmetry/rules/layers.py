@@ -71,7 +71,10 @@ def _own_weight(op: Op, channel: Plain, system: System) -> Axis:
     if op.attributes.get("transposed", False):
         return _transposed_groups(weight, (out_dim, in_dim), groups, channel, system)
     multiplier, laid_out = shape[out_dim] // groups, (out_dim, in_dim) == (0, 1)
-    if _is_depthwise(channel, shape[in_dim], groups) and (multiplier == 1 or not laid_out):
+    if _is_depthwise(channel, shape[in_dim], groups) and multiplier > 1:
+        system.splittable.add(system.use)
+    whole = multiplier == 1 or not laid_out or system.use in system.unsplit
+    if whole and _is_depthwise(channel, shape[in_dim], groups):
         # depthwise: output slot i reads input slot i // multiplier, so it is a slot of the same unit
         tied = _repeated(channel, multiplier)
         out = system.freed(tied)
@@ -248,12 +251,13 @@ def _pool(op: Op, inputs: list[Value], system: System) -> Value:
     for axis in value[2:]:
         system.pin(axis)
     if not averages:
-        system.pin(channel, "sign", "shift")
-        channel = channel.without_sign() if isinstance(channel, Axis) else channel
+        for axis in (value[0], channel):
+            system.pin(axis, "sign", "shift")
+    kept = value[:2] if averages else tuple(a.without_sign() if isinstance(a, Axis) else a for a in value[:2])
     if op.kind == "spatial_mean":
-        return (value[0], channel)
+        return kept
     size = op.attributes.get("size")
-    return (value[0], channel, *(size if size is not None else (None for _ in value[2:])))
+    return (*kept, *(size if size is not None else (None for _ in value[2:])))
 
 
 @rule("normalize")

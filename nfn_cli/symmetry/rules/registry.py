@@ -86,7 +86,7 @@ def opaque(op: Op, inputs: list[Value], system: System) -> Value:
     system.opaque.append(str(op.attributes.get("reason") or f"operation {op.kind!r} is not understood"))
     shape = op.attributes.get("shape")
     if shape is None:
-        return ()
+        return (None,) * max((len(value) for value in inputs), default=0)
     return tuple(system.fixed(int(length)) if axis and length else None for axis, length in enumerate(shape))
 
 

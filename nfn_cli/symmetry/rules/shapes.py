@@ -201,6 +201,8 @@ def _flatten(op: Op, inputs: list[Value], system: System) -> Value:
     (value,) = inputs
     channel, spatial = value[1], value[2:]
     if not isinstance(channel, Axis):
+        for axis in spatial:
+            system.pin(axis)
         return (value[0], None)
     positions = op.attributes.get("positions")
     if all(isinstance(length, int) for length in spatial):
