@@ -48,9 +48,8 @@ def _arguments(words: Mapping[Any, Any]) -> str | None:
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, list):
-        return len(value) < 1000 and all(_is_plain(entry) for entry in value)
-    return value is None or isinstance(value, (str, int, float))
+    scalars = value if isinstance(value, list) else [value]
+    return len(scalars) < 1000 and all(entry is None or isinstance(entry, (str, int, float)) for entry in scalars)
 
 
 def hints_beside(path: Path) -> Hints:

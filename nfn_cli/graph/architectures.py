@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nfn_cli.checkpoint.model import Checkpoint
-from nfn_cli.errors import NfnError, Refused, SurroundingsFailed, WrongUsage
+from nfn_cli.errors import Refused, SurroundingsFailed, WrongUsage
 from nfn_cli.graph.architecture_index import (
     KnownArchitecture,
     candidates,
@@ -40,7 +40,7 @@ def identified(checkpoint: Checkpoint) -> Network | None:
     found = candidates(shapes)
     told = _told(checkpoint, found)
     if told is None and checkpoint.hints.architecture is not None:
-        made = _made_as_told(checkpoint, shapes)
+        made = _made_as_told(checkpoint, shapes, needed=not found)
         if made is not None:
             return made
     if not found:
@@ -69,7 +69,7 @@ def _told(checkpoint: Checkpoint, found: Sequence[KnownArchitecture]) -> KnownAr
     return next((each for each in found if named in (each.name, each.name.split(":", 1)[1])), None)
 
 
-def _made_as_told(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> Network | None:
+def _made_as_told(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], needed: bool) -> Network | None:
     """timm's model of the name and with the arguments that a config.json gives; None where that is not what the file holds."""
     name = (checkpoint.hints.architecture or "").split(".")[0]
     if known_architecture(f"timm:{name}") is None or checkpoint.hints.architecture_arguments is None:
@@ -79,7 +79,11 @@ def _made_as_told(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]])
     arguments = json.loads(checkpoint.hints.architecture_arguments)
     try:
         graph = captured_as_told(name, arguments, shapes)
-    except (NfnError, RecursionError):
+    except SurroundingsFailed:
+        if needed:
+            raise _not_installed(f"timm:{name}", "the config names") from None
+        return None
+    except WrongUsage:
         return None
     return None if graph is None else _network(graph, f"timm:{name}", checkpoint.hints.source, [])
 
@@ -106,13 +110,17 @@ def _built(found: Sequence[KnownArchitecture], shapes: Mapping[str, tuple[int, .
     try:
         graph = captured(name, trust_code=False)
     except SurroundingsFailed:
-        raise Refused(
-            f"the tensors are those of {name}, whose graph is not shipped",
-            fix=f"pip install 'nfn-cli[arch]', which lets {name.split(':')[0]} build it",
-            code="architecture-not-installed",
-        ) from None
+        raise _not_installed(name, "the tensors are those of") from None
     fitted = refitted(graph, shapes)
     return None if fitted is None else _network(fitted, name, source, [])
+
+
+def _not_installed(name: str, how: str) -> Refused:
+    return Refused(
+        f"{how} {printable(name)}, whose graph is not shipped",
+        fix=f"pip install 'nfn-cli[arch]', which lets {name.split(':')[0]} build it",
+        code="architecture-not-installed",
+    )
 
 
 def _eps_left_open(graph: Graph, others: Sequence[Graph]) -> Graph:

@@ -119,6 +119,9 @@ def _graph(module: Any, examples: tuple[Any, ...], architecture: str) -> Graph:
         raise WrongUsage(f"{printable(architecture)} did not give a torch module", code="unknown-architecture")
     module = module.eval()
     own = (getattr(module, "default_cfg", None) or {}).get("input_size", (3, 224, 224))
+    entrance = next((m for m in module.modules() if isinstance(m, torch.nn.Conv2d)), None)
+    if entrance is not None:
+        own = (entrance.in_channels, *own[1:])
     sizes = [(own[0], n, n) for n in _SIZES] + [tuple(own)]
     choices = [examples] if examples else [(torch.randn(2, *size),) for size in sizes]
     failure: Exception | None = None
