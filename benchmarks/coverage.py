@@ -5,8 +5,8 @@
 
 Columns of a line: the captured graph computes what the module computes (float64; null where it holds what the evaluator does
 not run); what the module itself computes stays under a random group element and in canonical form, from float64 and from
-float32 weights; the canonical form of a random orbit member has the same weights; parts left opaque. "attention": the graph
-multiplies values by each other through a softmax, so it is no plain CNN.
+float32 weights; the canonical form of a random orbit member has the same weights; parts left opaque. "attention": the
+graph has matrix products of values with each other, so it is no plain CNN.
 """
 
 from __future__ import annotations
@@ -66,12 +66,8 @@ def distance(left: Any, right: Any) -> float:
 
 
 def has_attention(graph: Graph) -> bool:
-    soft = {op.output for op in graph.ops if op.kind == "softmax"}
-    return any(
-        op.kind == "aten.scaled_dot_product_attention"
-        or (op.kind in ("matmul", "aten.einsum") and soft & set(op.inputs))
-        for op in graph.ops
-    )
+    products = ("matmul", "aten.einsum", "aten.scaled_dot_product_attention")
+    return any(op.kind in products for op in graph.ops)
 
 
 def compared(graph: Graph, tensors: Mapping[str, Any], example: torch.Tensor, wanted: list[Any]) -> float | None:

@@ -173,8 +173,8 @@ def symmetry_report(checkpoint: Checkpoint, networks: Sequence[Network], *, seed
             if unit_set.network == number
         ]
         order = log10_permutations([s for s, _ in sets])
-        order += sum(log10_two(_classes(symmetry, s, "sign")) for s, _ in sets)
-        scales = sum(_classes(symmetry, s, "scale") for s, _ in sets)
+        order += log10_two(len(_classes(symmetry, [s for s, _ in sets], "sign")))
+        scales = len(_classes(symmetry, [s for s, _ in sets], "scale"))
         trained, statistics = _parameters(network)
         check, proof = trial.run(network, extras[number])
         reports.append(
@@ -236,9 +236,13 @@ class _Trial:
         return Check(len(self._monomial), worst, worst <= CHECK_TOLERANCE), proof
 
 
-def _classes(symmetry: Symmetry, unit_set: UnitSet, kind: str) -> int:
-    start = symmetry.starts[kind][symmetry.unit_sets.index(unit_set)]
-    return len(np.unique(symmetry.classes[kind][start : start + unit_set.families[kind] * unit_set.size]))
+def _classes(symmetry: Symmetry, unit_sets: Sequence[UnitSet], kind: str) -> set[int]:
+    """Numbers of the independent magnitudes (signs) of some unit sets; sets may share them."""
+    found: set[int] = set()
+    for unit_set in unit_sets:
+        start = symmetry.starts[kind][symmetry.unit_sets.index(unit_set)]
+        found.update(symmetry.classes[kind][start : start + unit_set.families[kind] * unit_set.size].tolist())
+    return found
 
 
 def _parameters(network: Network) -> tuple[int, int]:

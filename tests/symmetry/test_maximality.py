@@ -27,11 +27,6 @@ COMMON = (
 ATTENTION = "products of two computed matrices are opaque"
 # pattern -> (dimensions that are not claimed at width 3, why)
 MISSED_SCALES = {
-    "efficient_channel_attention": (1, COMMON),
-    "spatial_attention": (1, COMMON),
-    "weight_standardization": (1, COMMON),
-    "weight_standardization_with_gain": (1, COMMON),
-    "broadcast_add": (1, COMMON),
     "attention": (9, ATTENTION),
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.model import Op
 from nfn_cli.symmetry.axis import Axis, IntArray
-from nfn_cli.symmetry.rules.registry import Plain, Value, pin_amounts, rule, size, without_amounts
+from nfn_cli.symmetry.rules.registry import Plain, Value, common, pin_amounts, rule, size, without_amounts
 from nfn_cli.symmetry.system import System
 
 
@@ -115,22 +115,36 @@ def _add(op: Op, inputs: list[Value], system: System) -> Value:
         if not long:
             out.append(system.joined(list(axes)))
             continue
-        if len(long) < len(axes):
-            pin_amounts(system, *axes)
-            out.append(without_amounts(system.joined(long)))
-        else:
+        if len(long) == len(axes):
             out.append(system.joined(long))
+        else:
+            out.append(_spread_sum(long, [axis for axis in axes if size(axis) == 1], system))
     return tuple(out)
+
+
+def _spread_sum(long: list[Plain], short: list[Plain], system: System) -> Plain:
+    """Summands of length 1 along an axis: all of its slots must have their magnitude and sign."""
+    whole = system.joined(long)
+    if not isinstance(whole, Axis) or any(not isinstance(axis, Axis) for axis in (*long, *short)):
+        pin_amounts(system, *long, *short)
+        return without_amounts(whole)
+    alike = common(whole, system)
+    for axis in short:
+        assert isinstance(axis, Axis)
+        system.tie("sign", alike.sign, axis.sign)
+        system.tie_scales(alike, 1, axis, 1)
+        system.pin(axis, "shift")
+    return whole
 
 
 @rule("mul")
 def _mul(op: Op, inputs: list[Value], system: System) -> Value:
     return tuple(
-        reduce(lambda left, right: _product(left, right, system), axes) for axes in zip(*aligned(inputs), strict=True)
+        reduce(lambda left, right: product(left, right, system), axes) for axes in zip(*aligned(inputs), strict=True)
     )
 
 
-def _product(left: Plain, right: Plain, system: System) -> Plain:
+def product(left: Plain, right: Plain, system: System) -> Plain:
     """Magnitudes and signs multiply, also where one factor is spread along the axis."""
     if not isinstance(left, Axis) or (len(left) == 1 and size(right) != 1):
         left, right = right, left
@@ -139,19 +153,24 @@ def _product(left: Plain, right: Plain, system: System) -> Plain:
         return left if size(right) == 1 else right
     if isinstance(right, Axis) and len(right) == 1 < len(left):
         spread = right.taken(np.zeros(len(left), np.int64), 0)
-        return _multiplied(left, spread, system)
+        return multiplied(left, spread, system)
     if not isinstance(right, Axis) or len(right) != len(left):
         if isinstance(right, Axis):
             system.pin(right)
         elif right != 1:
             system.pin(left, "unit")
         return left
+    return product_of_axes(left, right, system)
+
+
+def product_of_axes(left: Axis, right: Axis, system: System) -> Axis:
+    """Slot by slot."""
     system.tie("unit", left.unit, right.unit)
     system.slotwise.append([left.label, right.label])
-    return _multiplied(left, right, system)
+    return multiplied(left, right, system)
 
 
-def _multiplied(left: Axis, right: Axis, system: System) -> Axis:
+def multiplied(left: Axis, right: Axis, system: System) -> Axis:
     """The units of `left`, with the amounts of both."""
     same, both = left.scale == right.scale, (left.scale != 0) & (right.scale != 0)
     scale = np.where(left.scale != 0, left.scale, right.scale)
@@ -184,15 +203,28 @@ def _reduce(op: Op, inputs: list[Value], system: System) -> Value:
     out: list[Plain] = []
     for position, axis in enumerate(value):
         if position in axes:
-            pin_amounts(system, axis)
-            out.append(1)
+            out.append(_reduced(axis, statistic, system))
         elif not isinstance(axis, Axis) or statistic in ("mean", "sum"):
             out.append(axis)
-        elif statistic == "norm":
-            out.append(axis.without_sign())
-        elif statistic == "variance":
-            out.append(replace(axis, power=2 * axis.power).without_sign())
         else:
-            system.pin(axis, "sign", "shift")
-            out.append(axis.without_sign())
+            out.append(_measured(axis, statistic, system))
     return tuple(out)
+
+
+def _measured(axis: Axis, statistic: str, system: System) -> Axis:
+    """What a norm, a variance, a largest or a smallest value does to magnitudes and signs of its argument."""
+    if statistic == "norm":
+        return axis.without_sign()
+    if statistic == "variance":
+        return replace(axis, power=2 * axis.power).without_sign()
+    if statistic not in ("mean", "sum"):
+        system.pin(axis, "sign", "shift")
+        return axis.without_sign()
+    return axis
+
+
+def _reduced(axis: Plain, statistic: str, system: System) -> Plain:
+    """Units that are added up (or compared) may change places; what multiplies all of them alike passes."""
+    if not isinstance(axis, Axis):
+        return 1
+    return _measured(axis if len(axis) == 1 else common(axis, system), statistic, system)

@@ -11,7 +11,8 @@ import numpy as np
 
 from nfn_cli.graph.model import Op
 from nfn_cli.symmetry.axis import Axis
-from nfn_cli.symmetry.rules.registry import Plain, Value, opaque, pin_amounts, rule, size
+from nfn_cli.symmetry.rules.arithmetic import product, product_of_axes
+from nfn_cli.symmetry.rules.registry import Plain, Value, common, opaque, pin_amounts, rule, size
 from nfn_cli.symmetry.system import System
 
 
@@ -31,17 +32,19 @@ def _linear(op: Op, inputs: list[Value], system: System) -> Value:
 
 @rule("conv")
 def _conv(op: Op, inputs: list[Value], system: System) -> Value:
-    value = inputs[0]
+    value, channel = inputs[0], inputs[0][1]
     for axis in value[2:]:
-        system.pin(axis)
+        if isinstance(axis, Axis):  # positions stay where they are; an amount common to all belongs to the channels
+            system.pin(axis, "unit")
+            channel = product(channel, common(axis, system), system)
     if "bias" in op.parameters:
         pin_amounts(system, value[0])
     if len(inputs) > 1:
-        out = _computed_weight(op, value[1], inputs[1], system)
+        out = _computed_weight(op, channel, inputs[1], system)
     elif op.attributes.get("trained", True):
-        out = _own_weight(op, value[1], system)
+        out = _own_weight(op, channel, system)
     else:
-        out = _constant_weight(op, value[1], system)
+        out = _constant_weight(op, channel, system)
     if isinstance(out, Axis):
         if "bias" in op.parameters:
             system.incident_vector(op.parameters["bias"], out, +1, signed=True)
@@ -162,28 +165,38 @@ def _computed_weight(op: Op, channel: Plain, weight: Value, system: System) -> P
         pin_amounts(system, channel, into)
         system.tie("unit", channel.unit, out.unit)
         return out
-    _undone(channel, into, groups, system)
+    left = _undone(channel, into, groups, system)
+    if isinstance(left, Axis) and isinstance(out, Axis) and isinstance(into, Axis):
+        for kind in ("scale", "sign"):
+            if getattr(out, kind).all() and getattr(into, kind).all():
+                system.pin(left, kind)  # the weight itself can move it from one of its axes to the other: nothing new
+    out = product(out, left, system)
     if isinstance(out, Axis) and groups > 1:  # rows of one group may change places
         for group, slots in enumerate(np.arange(len(out)).reshape(groups, -1)):
             system.distinguish(out.taken(slots, 0), group + 1)
     return out
 
 
-def _undone(channel: Plain, into: Plain, groups: int, system: System) -> None:
-    """Slot j·k + i of the channels is slot i of the weight's input axis, for each of the groups, with inverse amounts."""
+def _undone(channel: Plain, into: Plain, groups: int, system: System) -> Plain:
+    """Slot j·k + i of the channels is slot i of the weight's input axis, for each of the groups, with inverse amounts.
+
+    Without groups the amounts need only be inverse up to one that all have in common, which is what is returned.
+    """
     if not isinstance(channel, Axis) or not isinstance(into, Axis) or len(channel) != groups * len(into):
         system.pin(channel)
         system.pin(into)
-        return
+        return 1
+    if groups == 1:
+        return common(product_of_axes(channel, into, system), system)
     for group, slots in enumerate(np.arange(len(channel)).reshape(groups, -1)):
         part = channel.taken(slots, 0)
         system.tie("unit", part.unit, into.unit)
         system.relate("scale", (part.scale, part.power), (into.scale, into.power))
         system.relate("sign", (part.sign, np.ones_like(part.sign)), (into.sign, np.ones_like(into.sign)))
-        if groups > 1:
-            system.distinguish(part, group + 1)
+        system.distinguish(part, group + 1)
     system.pin(channel, "shift")
     system.pin(into, "shift")
+    return 1
 
 
 def _gain_and_bias(roles: Mapping[str, str], channel: Axis, system: System) -> Axis:

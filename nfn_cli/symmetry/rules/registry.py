@@ -71,6 +71,16 @@ def alone(part: Factor, system: System) -> Plain:
     return system.registered(columns[0]) if part.index == kept else len(part)
 
 
+def common(axis: Axis, system: System) -> Axis:
+    """Magnitudes and signs made equal all along an axis, as an axis of length 1 that carries them; its units stay free."""
+    first, others = axis.taken(np.zeros(len(axis) - 1, np.int64), 0), axis.taken(np.arange(1, len(axis)), 0)
+    system.tie("sign", first.sign, others.sign)
+    system.tie_scales(first, 1, others, 1)
+    system.pin(axis, "shift")
+    one, nothing = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    return Axis(system.nodes("unit", 1), one.astype(np.uint64), axis.scale[:1], axis.power[:1], axis.sign[:1], nothing)
+
+
 def size(entry: Entry) -> int | None:
     return len(entry) if isinstance(entry, (Axis, Factor)) else entry
 
