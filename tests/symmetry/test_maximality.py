@@ -21,9 +21,6 @@ from .brute_force import Moves, claimed_discrete, claimed_scale_dimension, discr
 from .networks import Tensors
 from .patterns import PATTERNS, made
 
-COMMON = (
-    "a magnitude common to all channels passes through what mixes them; only magnitudes of single slots are followed"
-)
 ATTENTION = "products of two computed matrices are opaque"
 # pattern -> (dimensions that are not claimed at width 3, why)
 MISSED_SCALES = {

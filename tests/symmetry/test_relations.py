@@ -16,7 +16,10 @@ from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.check import outputs, relative_change
 from nfn_cli.symmetry.element import FlatElement, from_flat, random_flat, to_flat
 from nfn_cli.symmetry.relations import Relation, expanded
+from nfn_cli.symmetry.rules.arithmetic import product
+from nfn_cli.symmetry.rules.registry import size
 from nfn_cli.symmetry.solve import Symmetry, find_symmetry
+from nfn_cli.symmetry.system import System
 
 from .networks import Builder, Tensors
 
@@ -211,13 +214,29 @@ def test_long_sums_are_held_still_rather_than_stored() -> None:
     assert solution.node[0, 21] == 21
 
 
-def test_a_factor_spread_along_an_axis_without_units_takes_its_length() -> None:
+@pytest.mark.parametrize("gate_first", [False, True])
+def test_a_factor_spread_along_an_axis_without_units_takes_its_length(gate_first: bool) -> None:
     b = Builder(0, [GraphInput("x", (2, 4)), GraphInput("y", (2, 6))])
-    gate = b.linear("x", "gate", 1, 4)
-    y = b.op("reshape", ["y"], shape=[2, 6, 1])
-    y = b.op("mul", [b.op("permute", [y], order=[0, 2, 1]), b.op("reshape", [gate], shape=[2, 1, 1])])
-    y = b.op("slice", [b.op("reshape", [y], shape=[2, 6])], axis=1, start=2, stop=5)
+    gate = b.op("reshape", [b.linear("x", "gate", 1, 4)], shape=[2, 1])
+    plain = b.op("reshape", [b.op("reshape", ["y"], shape=[2, 3, 2])], shape=[2, 6])
+    y = b.op("mul", [gate, plain] if gate_first else [plain, gate])
+    y = b.op("slice", [y], axis=1, start=2, stop=5)
     network, tensors = b.network(b.linear(y, "out", 3, 3), family="mlp")
     symmetry = find_symmetry([network])
     moved = acted(tensors, symmetry, random_flat(symmetry, 0))
     assert relative_change(outputs(network, tensors, 0), outputs(network, moved, 0)) < 1e-10
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_product_has_the_length_of_its_longer_factor(order: int) -> None:
+    system = System({})
+    one, three = system.fresh(1), system.fresh(3)
+    for pair, length in (
+        ((one, 3), 3),
+        ((three, 1), 3),
+        ((one, three), 3),
+        ((one, 1), 1),
+        ((2, 1), 2),
+        ((one, one), 1),
+    ):
+        assert size(product(*pair[:: 1 - 2 * order], system)) == length

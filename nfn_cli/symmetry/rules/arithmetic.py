@@ -146,19 +146,25 @@ def _mul(op: Op, inputs: list[Value], system: System) -> Value:
 
 def product(left: Plain, right: Plain, system: System) -> Plain:
     """Magnitudes and signs multiply, also where one factor is spread along the axis."""
-    if not isinstance(left, Axis) or (len(left) == 1 and size(right) != 1):
+    if not isinstance(left, Axis):
         left, right = right, left
     if not isinstance(left, Axis):
-        pin_amounts(system, right)
-        return left if size(right) == 1 else right
-    if isinstance(right, Axis) and len(right) == 1 < len(left):
-        spread = right.taken(np.zeros(len(left), np.int64), 0)
-        return multiplied(left, spread, system)
-    if not isinstance(right, Axis) or len(right) != len(left):
-        if isinstance(right, Axis):
-            system.pin(right)
-        elif right != 1:
-            system.pin(left, "unit")
+        return left if right == 1 else right
+    if not isinstance(right, Axis):
+        if right == 1:
+            return left
+        if len(left) == 1:
+            pin_amounts(system, left)
+            return right
+        system.pin(left, "unit")
+        return left
+    if len(left) == 1 < len(right):
+        left, right = right, left
+    if len(right) == 1 < len(left):
+        return multiplied(left, right.taken(np.zeros(len(left), np.int64), 0), system)
+    if len(left) != len(right):
+        system.pin(left)
+        system.pin(right)
         return left
     return product_of_axes(left, right, system)
 
