@@ -104,7 +104,7 @@ class Projector:
         if grouped is not None:
             return self._with_factors(self._grouped(array, grouped, dim, keys, salt), along)
         if array.size == array.shape[dim]:
-            return self._vector(name, dim)
+            return self._vector(name)
         sides = {
             other: self._side([a for a in actions if a.dim == other], keys, array.shape[other], other, salt)
             for other in range(array.ndim)
@@ -112,7 +112,7 @@ class Projector:
         }
         return self._with_factors(_contracted(array, dim, sides), along)
 
-    def _vector(self, name: str, dim: int) -> FloatArray:
+    def _vector(self, name: str) -> FloatArray:
         actions = self.actions[name]
         if any(action.phase for action in actions):
             wide = self.tensors[name].astype(np.float64)
@@ -123,8 +123,8 @@ class Projector:
             return np.asarray(transformed(wide, actions, self._unsigned), np.float64).reshape(-1)
 
         vector = self._once(("vector", name), unsigned)
-        for action in actions:
-            if action.signed and action.dim == dim and (action.sign >= 0).any():
+        for action in actions:  # an axis of length 1 may carry a sign too
+            if action.signed and (action.sign >= 0).any():
                 vector = vector * self._sign[action.sign].prod(axis=0)
         return vector
 

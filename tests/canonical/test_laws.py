@@ -70,6 +70,15 @@ def test_the_canonical_form_is_one_per_orbit(kind: str, options: CanonicalOption
     assert distance(once, canon(network, moved, options)) < 1e-6
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_weight_that_is_a_single_column_keeps_its_order(seed: int) -> None:
+    """A layer of one unit: the weight that reads it is a vector, and its one column carries a sign."""
+    network, tensors = mlp(seed, "tanh", (3, 1, 5, 2))
+    moved = acted(tensors, find_symmetry([network]), random_flat(find_symmetry([network]), seed))
+    once = canon(network, tensors, CanonicalOptions())
+    assert distance(once, canon(network, moved, CanonicalOptions())) < 1e-9
+
+
 def test_a_network_off_the_orbit_has_another_form() -> None:
     network, tensors = mlp(0, "relu")
     other = {name: array.copy() for name, array in tensors.items()}
