@@ -28,13 +28,16 @@ def import_frameworks() -> None:
     if spec is None or spec.origin is None or importlib.util.find_spec("timm") is None:
         raise ImportError("torchvision and timm are needed")
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except (RuntimeError, OSError):
         library = torch.library.Library("torchvision", "FRAGMENT")
         source = (Path(spec.origin).parent / "_meta_registrations.py").read_text()
         for name in {*re.findall(r'register_meta\("(\w+)"', source), "nms", "qnms", "deform_conv2d"}:
             library.define(f"{name}(Tensor x) -> Tensor")
         _declared.append(library)
+    # what they need in turn may be missing
+    import timm  # noqa: F401
+    import torchvision.models  # noqa: F401
 
 
 def names() -> list[str]:
