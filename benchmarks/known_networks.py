@@ -7,7 +7,7 @@ whole processes, beside `import torch` in the same run.
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -41,18 +41,12 @@ def measured(command: list[str], runs: int) -> tuple[float, int]:
     for _ in range(runs):
         started = time.perf_counter()
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = _waited(child.pid)
+        _, status, usage = os.wait4(child.pid, 0)
         seconds.append(time.perf_counter() - started)
         largest = max(largest, usage.ru_maxrss * 1024)
         if status:
             sys.exit(f"{' '.join(command)} failed")
     return statistics.median(seconds), largest
-
-
-def _waited(pid: int) -> tuple[int, int, resource.struct_rusage]:
-    import os
-
-    return os.wait4(pid, 0)
 
 
 def main() -> None:

@@ -178,7 +178,8 @@ def _network(graph: Graph, name: str, source: str, others: Sequence[str]) -> Net
     notes = [f"architecture {printable(name)}, known by {source}"]
     if others:
         more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-        notes.append(f"{', '.join(others[:_NAMED])}{more} have the same tensors and the same group")
+        verb = "has" if len(others) == 1 else "have"
+        notes.append(f"{', '.join(others[:_NAMED])}{more} {verb} the same tensors and the same group")
     if any(op.attributes.get("eps_known") is False for op in graph.ops):
         notes.append(
             "they differ in a batch norm's ε, so what its statistics could absorb is left alone; --arch settles it"
