@@ -4,10 +4,10 @@ A tensor of a chain moves with a character per unit: W^i[p, q] with g_p / h_q, b
 on the unit sets the tensor touches, +1 on the outgoing axis and −1 on the incoming one. What a group knows of an
 exponent is its residue: all of it for positive scales (modulus 0), its parity for signs (modulus 2, 1/h = h), nothing
 for permutations alone (modulus 1). A linear map is equivariant exactly if each of its coefficients joins entries of
-equal character and the coefficients do not tell apart the units of a set. So, for a pair of tensors, each hidden axis
+equal character and the coefficients do not tell apart the units of a set. So, for a pair of tensors, each moving axis
 is either *tied* (same unit on both sides, equal exponents), or left out of the character (exponent 0 in the group) and
 then averaged where it is read and repeated where it is written. The outermost axes do not move, so they may be mixed
-by full learned matrices.
+by full learned matrices; only for the neuron permutations of Zhou et al. 2023 they move like any other.
 """
 
 from __future__ import annotations
@@ -18,8 +18,30 @@ from itertools import product
 from types import MappingProxyType
 from typing import Literal
 
-# group -> modulus of its exponents; a group is nothing else to the layers below
-GROUPS: Mapping[str, int] = MappingProxyType({"positive_scale": 0, "sign": 2, "permutation": 1})
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What a term must know of a group.
+
+    Attributes:
+        modulus: of its exponents.
+        ends_move: whether the units of the input and of the output are permuted, too.
+    """
+
+    modulus: int
+    ends_move: bool = False
+
+
+# A group is nothing else to the layers below. "permutation" gives the HNP layers of Zhou et al. 2023 (arXiv 2302.14040),
+# "neuron_permutation" their NP layers.
+GROUPS: Mapping[str, Group] = MappingProxyType(
+    {
+        "positive_scale": Group(0),
+        "sign": Group(2),
+        "permutation": Group(1),
+        "neuron_permutation": Group(1, ends_move=True),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,34 +54,41 @@ class TensorName:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of a tensor: which unit axis of the chain it runs over, and its exponent (0 where nothing moves)."""
+    """One axis of a tensor: which unit axis of the chain it runs over, its exponent, whether the group moves it."""
 
     units: int
     exponent: int
-    hidden: bool
+    moves: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One block of an equivariant linear map: `into` gets einsum(equation, learned, `reads`), averaged over `averaged`.
+    """One block of an equivariant linear map from tensor `reads` to tensor `into`; unit axes by their number in the chain.
 
-    Letters: b batch, c channels read, d channels written, p and q the axes of `into`, r and s untied axes of `reads`.
-    `reads` is None for the constant term.
+    The axes of `reads` that move are averaged, unless they are tied; the learned tensor is a full matrix from (channels
+    read, axes read) to (channels written, axes written); the result is repeated along what is not kept. `reads` is None
+    for the constant term.
 
     Attributes:
         into, reads: tensors written and read.
-        equation: einsum of the learned tensor and the tensor read; axes of `into` that the result lacks are repeated.
-        learned: unit axes that the learned tensor has beside its channels, in the order of the equation.
+        written, read: axes of each that do not move: the learned tensor has them beside its channels, in this order.
+        tied: axes of both that stay as they are, in the order of `into`.
+        averaged: axes of `reads` that are averaged over.
         kept: for each axis of `into`, whether the result has it (False: repeated).
-        averaged: unit axes that are averaged over.
     """
 
     into: TensorName
     reads: TensorName | None
-    equation: str
-    learned: tuple[int, ...]
-    kept: tuple[bool, ...]
+    written: tuple[int, ...]
+    read: tuple[int, ...]
+    tied: tuple[int, ...]
     averaged: tuple[int, ...]
+    kept: tuple[bool, ...]
+
+    @property
+    def learned(self) -> tuple[int, ...]:
+        """Unit axes of the learned tensor behind its channels (written, read)."""
+        return (*self.written, *self.read)
 
 
 def tensors_of(depth: int) -> tuple[TensorName, ...]:
@@ -68,26 +97,30 @@ def tensors_of(depth: int) -> tuple[TensorName, ...]:
     return (*(TensorName("weight", i) for i in layers), *(TensorName("bias", i) for i in layers))
 
 
-def axes_of(tensor: TensorName, depth: int, modulus: int) -> tuple[Axis, ...]:
-    """Axes of a tensor with the exponents that a group of this modulus sees."""
+def units_of(tensor: TensorName) -> tuple[int, ...]:
+    """Unit axes of a tensor, in its order."""
+    return (tensor.layer, tensor.layer - 1) if tensor.kind == "weight" else (tensor.layer,)
+
+
+def axes_of(tensor: TensorName, depth: int, group: str) -> tuple[Axis, ...]:
+    """Axes of a tensor with the exponents that the group sees (0 on an axis that does not move)."""
+    known = GROUPS[group]
 
     def axis(units: int, exponent: int) -> Axis:
-        hidden = 0 < units < depth
-        return Axis(units, _residue(exponent, modulus) if hidden else 0, hidden)
+        moves = known.ends_move or 0 < units < depth
+        return Axis(units, _residue(exponent, known.modulus) if moves else 0, moves)
 
-    outgoing = axis(tensor.layer, +1)
-    return (outgoing, axis(tensor.layer - 1, -1)) if tensor.kind == "weight" else (outgoing,)
+    return tuple(axis(units, exponent) for units, exponent in zip(units_of(tensor), (+1, -1), strict=False))
 
 
 def terms_of(depth: int, group: str) -> tuple[Term, ...]:
     """Every equivariant linear term of a chain with `depth` layers under `group` (a key of GROUPS)."""
-    modulus = GROUPS[group]
     tensors = tensors_of(depth)
     terms: list[Term] = []
     for into in tensors:
-        written = axes_of(into, depth, modulus)
+        written = axes_of(into, depth, group)
         for reads in tensors:
-            terms += _terms_between(into, written, reads, axes_of(reads, depth, modulus))
+            terms += _terms_between(into, written, reads, axes_of(reads, depth, group))
         if all(axis.exponent == 0 for axis in written):
             terms.append(_constant(into, written))
     return tuple(terms)
@@ -98,14 +131,14 @@ def _residue(exponent: int, modulus: int) -> int:
 
 
 def _ties(written: tuple[Axis, ...], read: tuple[Axis, ...]) -> Iterator[frozenset[int]]:
-    """Sets of unit axes that may be tied; untied hidden axes must not carry a character."""
-    shared = sorted({a.units for a in written if a.hidden} & {a.units for a in read if a.hidden})
+    """Sets of unit axes that may be tied; untied axes that move must not carry a character."""
+    shared = sorted({a.units for a in written if a.moves} & {a.units for a in read if a.moves})
     exponent_written = {a.units: a.exponent for a in written}
     exponent_read = {a.units: a.exponent for a in read}
     for choice in product((True, False), repeat=len(shared)):
         tied = frozenset(units for units, yes in zip(shared, choice, strict=True) if yes)
         equal = all(exponent_written[units] == exponent_read[units] for units in tied)
-        free = all(a.exponent == 0 for a in (*written, *read) if a.hidden and a.units not in tied)
+        free = all(a.exponent == 0 for a in (*written, *read) if a.moves and a.units not in tied)
         if equal and free:
             yield tied
 
@@ -114,33 +147,17 @@ def _terms_between(
     into: TensorName, written: tuple[Axis, ...], reads: TensorName, read: tuple[Axis, ...]
 ) -> Iterator[Term]:
     for tied in _ties(written, read):
-        write_letters = dict(zip((a.units for a in written), "pq", strict=False))
-        read_letters = {
-            a.units: write_letters[a.units] if a.units in tied else fresh for a, fresh in zip(read, "rs", strict=False)
-        }
-        learned = [(a.units, write_letters[a.units]) for a in written if not a.hidden]
-        learned += [(a.units, read_letters[a.units]) for a in read if not a.hidden]
-        kept = tuple(not a.hidden or a.units in tied for a in written)
-        result = "".join(write_letters[a.units] for a, keep in zip(written, kept, strict=True) if keep)
-        operand = "".join(read_letters[a.units] for a in read)
         yield Term(
             into=into,
             reads=reads,
-            equation=f"dc{''.join(letter for _, letter in learned)},bc{operand}->bd{result}",
-            learned=tuple(units for units, _ in learned),
-            kept=kept,
-            averaged=tuple(a.units for a in read if a.hidden and a.units not in tied),
+            written=tuple(a.units for a in written if not a.moves),
+            read=tuple(a.units for a in read if not a.moves),
+            tied=tuple(a.units for a in written if a.units in tied),
+            averaged=tuple(a.units for a in read if a.moves and a.units not in tied),
+            kept=tuple(not a.moves or a.units in tied for a in written),
         )
 
 
 def _constant(into: TensorName, written: tuple[Axis, ...]) -> Term:
-    letters = [(a.units, letter) for a, letter in zip(written, "pq", strict=False) if not a.hidden]
-    text = "".join(letter for _, letter in letters)
-    return Term(
-        into=into,
-        reads=None,
-        equation=f"d{text}->d{text}",
-        learned=tuple(units for units, _ in letters),
-        kept=tuple(not a.hidden for a in written),
-        averaged=(),
-    )
+    fixed = tuple(a.units for a in written if not a.moves)
+    return Term(into, None, fixed, (), (), (), tuple(not a.moves for a in written))

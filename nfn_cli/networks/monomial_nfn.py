@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from nfn_cli.networks.balance import balanced_chain
-from nfn_cli.networks.degrees import TensorName, tensors_of
-from nfn_cli.networks.equivariant_linear import EquivariantLinear
+from nfn_cli.networks.degrees import tensors_of
+from nfn_cli.networks.equivariant_linear import equivariant_stack
 from nfn_cli.networks.nonlinearity import DEGREE_DIVISIONS, NONLINEARITIES
 from nfn_cli.networks.orbit_statistics import orbit_statistics
 from nfn_cli.networks.weight_features import ChainShape, WeightFeatures
@@ -35,6 +35,8 @@ class MonomialNfnConfig:
         group: a key of `degrees.GROUPS`.
         balanced: bring positive scales into the balanced form first.
         channels: channels after each equivariant layer; empty for none (the head then sees statistics only).
+        per_position: whether a weight has that many channels per kernel position, so that features are kernels like the
+            input, as in the papers; otherwise positions are channels of the input only.
         statistics: whether the head also sees `orbit_statistics` (needs `balanced` where scales act).
         head_width, head_depth: the MLP behind the pooled invariants.
         dropout: in the MLP, while training.
@@ -47,10 +49,11 @@ class MonomialNfnConfig:
     head_width: int = 128
     head_depth: int = 2
     dropout: float = 0.1
+    per_position: bool = False
 
     def __post_init__(self) -> None:
-        if self.group not in NONLINEARITIES:
-            raise ValueError(f"group {self.group!r} is none of {sorted(NONLINEARITIES)}")
+        if self.group not in _ENTRYWISE:
+            raise ValueError(f"group {self.group!r} is none of {sorted(_ENTRYWISE)}")
         if self.group == "positive_scale" and self.statistics and not self.balanced:
             raise ValueError("orbit statistics are invariant to scales only in the balanced form")
         if not self.channels and not self.statistics:
@@ -105,13 +108,8 @@ class MonomialNfn(nn.Module):
         self.shape = shape
         self.config = config
         names = tensors_of(shape.depth)
-        channels = {name: shape.positions[name.layer - 1] if name.kind == "weight" else 1 for name in names}
-        layers = []
-        for width in config.channels:
-            layers.append(EquivariantLinear(shape, config.group, channels, width))
-            channels = dict.fromkeys(names, width)
-        self.layers = nn.ModuleList(layers)
-        self.head_sizes = self._measure(names)
+        self.layers = nn.ModuleList(equivariant_stack(shape, config.group, config.channels, config.per_position))
+        self.head_sizes = self._measure()
         pooled, statistics = self.head_sizes
         # One number per tensor tames the input; a constant does not change any degree.
         self.register_buffer("input_scale", torch.ones(len(names)))
@@ -151,6 +149,10 @@ class MonomialNfn(nn.Module):
             tuple(w / s for w, s in zip(features.weights, factors[:depth], strict=True)),
             tuple(b / s for b, s in zip(features.biases, factors[depth:], strict=True)),
         )
+        return self.equivariant_layers(features)
+
+    def equivariant_layers(self, features: WeightFeatures) -> WeightFeatures:
+        """All equivariant layers, a nonlinearity between any two."""
         for number, layer in enumerate(self.layers):
             features = layer(features)
             if number + 1 < len(self.layers):
@@ -164,6 +166,8 @@ class MonomialNfn(nn.Module):
         for tensor in (*features.weights, *features.biases):
             entries = divide(tensor).flatten(2)
             parts += [entries.mean(2), entries.square().mean(2).clamp(min=1e-12).sqrt(), entries.amax(2)]
+        if self.config.per_position:
+            features = _positions_averaged(features, self.shape)
         return torch.cat([*parts, *_path_products(features)], 1)
 
     @torch.no_grad()
@@ -181,22 +185,31 @@ class MonomialNfn(nn.Module):
         balanced = self.config.group == "positive_scale" and self.config.balanced
         return DEGREE_DIVISIONS["permutation" if balanced else self.config.group]
 
-    def _measure(self, names: tuple[TensorName, ...]) -> tuple[int, int]:
+    def _measure(self) -> tuple[int, int]:
         """Numbers of pooled invariants and of statistics, counted on a chain of ones."""
-        shape = self.shape
-        widths = shape.widths
+        raw = chain_of_ones(self.shape)
+        statistics = orbit_statistics(raw, _ENTRYWISE[self.config.group]).shape[1] if self.config.statistics else 0
+        if not self.config.channels:
+            return 0, statistics
+        with torch.no_grad():
+            return self.pooled(self.equivariant_layers(raw)).shape[1], statistics
 
-        def ones(positions: int | None) -> WeightFeatures:
-            return WeightFeatures(
-                tuple(
-                    torch.ones(1, positions or shape.positions[i], widths[i + 1], widths[i]) for i in range(shape.depth)
-                ),
-                tuple(torch.ones(1, positions or 1, widths[i + 1]) for i in range(shape.depth)),
-            )
 
-        statistics = orbit_statistics(ones(None), _ENTRYWISE[self.config.group]).shape[1]
-        pooled = self.pooled(ones(self.config.channels[-1])).shape[1] if self.config.channels else 0
-        return pooled, statistics if self.config.statistics else 0
+def chain_of_ones(shape: ChainShape) -> WeightFeatures:
+    """One raw chain of this shape, to count what a head will see."""
+    widths = shape.widths
+    return WeightFeatures(
+        tuple(torch.ones(1, shape.positions[i], widths[i + 1], widths[i]) for i in range(shape.depth)),
+        tuple(torch.ones(1, 1, widths[i + 1]) for i in range(shape.depth)),
+    )
+
+
+def _positions_averaged(features: WeightFeatures, shape: ChainShape) -> WeightFeatures:
+    """(b, c · positions, p, q) -> (b, c, p, q): as many channels on weights as on biases."""
+    weights = (
+        w.reshape(len(w), -1, n, *w.shape[2:]).mean(2) for w, n in zip(features.weights, shape.positions, strict=True)
+    )
+    return WeightFeatures(tuple(weights), features.biases)
 
 
 def _path_products(features: WeightFeatures) -> list[Tensor]:

@@ -10,7 +10,12 @@ from torch import Tensor
 
 # σ(c x) = c σ(x) for c > 0; σ(−x) = −σ(x); anything pointwise commutes with permutations.
 NONLINEARITIES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {"positive_scale": torch.relu, "sign": torch.tanh, "permutation": torch.nn.functional.gelu}
+    {
+        "positive_scale": torch.relu,
+        "sign": torch.tanh,
+        "permutation": torch.nn.functional.gelu,
+        "neuron_permutation": torch.nn.functional.gelu,
+    }
 )
 
 

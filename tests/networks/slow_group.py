@@ -42,11 +42,11 @@ def random_features(chain: Chain, seed: int, channels: int | None = None, batch:
 
 
 def random_monomials(chain: Chain, group: str, seed: int, largest: float = 1e3) -> list[torch.Tensor]:
-    """One dense monomial matrix per axis of units: the identity at both ends."""
+    """One dense monomial matrix per axis of units: the identity at both ends, unless the group moves these, too."""
     rng = np.random.default_rng(seed)
     matrices = []
     for axis, n in enumerate(chain.widths):
-        if axis in (0, len(chain.widths) - 1):
+        if axis in (0, len(chain.widths) - 1) and group != "neuron_permutation":
             matrices.append(np.eye(n))
             continue
         diagonal = np.ones(n)
