@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from nfn_cli.checkpoint.hint_words import hints_beside, hints_in, joined_hints
 from nfn_cli.checkpoint.model import Checkpoint
@@ -72,11 +73,13 @@ def _load(text: str) -> Checkpoint:
     path = Path(text)
     row = re.fullmatch(r"(?s)(.+)#(\d+)", text)
     if row is not None and not path.exists() and Path(row[1]).is_dir():
-        from nfn_cli.checkpoint.zoo_row import is_zoo, read_zoo_row
-
-        if not is_zoo(Path(row[1])):
-            raise Refused("the folder is no zoo: it needs weights.npy and layout.csv", code="not-a-zoo")
-        return read_zoo_row(Path(row[1]), int(row[2]))
+        zoo = _zoo_in(Path(row[1]))
+        if zoo is None:
+            raise Refused(
+                "the folder is no zoo", fix="it needs zoo.json, or weights.npy and layout.csv", code="not-a-zoo"
+            )
+        checkpoint: Checkpoint = zoo.read_zoo_row(Path(row[1]), int(row[2]))
+        return checkpoint
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
@@ -84,6 +87,13 @@ def _load(text: str) -> Checkpoint:
     if not path.is_file():
         raise Refused("not a regular file", code="not-a-file")
     return _read_file(path)
+
+
+def _zoo_in(folder: Path) -> ModuleType | None:
+    """The room that reads rows of this folder: it knows is_zoo, row_count and read_zoo_row."""
+    from nfn_cli.checkpoint import zoo_row, zoo_shard
+
+    return next((form for form in (zoo_shard, zoo_row) if form.is_zoo(folder)), None)
 
 
 def _read_file(path: Path) -> Checkpoint:
@@ -99,10 +109,9 @@ def _read_file(path: Path) -> Checkpoint:
 
 
 def _read_folder(folder: Path) -> Checkpoint:
-    from nfn_cli.checkpoint.zoo_row import is_zoo, row_count
-
-    if is_zoo(folder):
-        last = row_count(folder) - 1
+    zoo = _zoo_in(folder)
+    if zoo is not None:
+        last = zoo.row_count(folder) - 1
         raise Refused(
             "this is a zoo of networks", fix=f"name one row: {printable(folder)}#0 … #{last}", code="needs-row"
         )

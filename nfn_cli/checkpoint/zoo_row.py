@@ -10,8 +10,10 @@ import ast
 import csv
 import gzip
 import itertools
+import json
 import math
 import zlib
+from collections.abc import Container
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,7 +27,13 @@ from nfn_cli.printable import printable
 
 _ACTIVATION = "config.activation"
 # The one architecture of these zoos: strided convolutions, then the mean over positions.
+SMALL_CNN = "small-cnn-zoo"
 _POOLING = "average"
+_STEPS = {"stride": 2, "padding": 1}
+# Its authors' training program gives Keras no padding, which is then "valid"; their table names runs by `modeldir`.
+_PUBLISHED_STEPS = {"stride": 2, "padding": 0}
+_PUBLISHED_COLUMN = "modeldir"
+_STEPS_FILE = "architecture.json"
 
 
 def is_zoo(folder: Path) -> bool:
@@ -49,20 +57,53 @@ def read_zoo_row(folder: Path, row: int) -> Checkpoint:
         raise Refused(f"there is no row {row}", fix=f"rows are 0 to {weights.shape[0] - 1}", code="no-such-row")
     tensors = MappingProxyType(_cut(weights[row], folder / "layout.csv"))
     metrics = next((p for p in (folder / "metrics.csv.gz", folder / "metrics.csv") if p.is_file()), None)
-    activation = _metric(metrics, row, _ACTIVATION) if metrics is not None else None
+    measured = _metrics(metrics, row) if metrics is not None else {}
+    activation = measured.get(_ACTIVATION, "").strip() or None
+    steps = convolution_steps(folder, measured)
     files = (folder / "weights.npy", folder / "layout.csv", *((metrics,) if metrics is not None else ()))
     return Checkpoint(
         path=f"{folder}#{row}",
         container="zoo-row",
         tensors=tensors,
-        hints=Hints(activation=activation, pooling=_POOLING, source=metrics.name if activation and metrics else ""),
+        metadata=MappingProxyType({name: str(number) for name, number in steps.items()}),
+        hints=Hints(
+            activation=activation,
+            pooling=_POOLING,
+            architecture=SMALL_CNN,
+            source=metrics.name if activation and metrics else "",
+        ),
         payload=Origin(files, tensors),
     )
 
 
+def convolution_steps(folder: Path, columns: Container[str]) -> dict[str, int]:
+    """Stride and padding of every convolution: from architecture.json where the zoo has one, else by its columns.
+
+    Raises:
+        Refused: architecture.json does not say {"stride": n, "padding": n}.
+    """
+    path = folder / _STEPS_FILE
+    if not path.is_file():
+        return _PUBLISHED_STEPS if _PUBLISHED_COLUMN in columns else _STEPS
+    try:
+        with path.open("rb") as handle:
+            steps = json.loads(handle.read(10_000))
+    except (ValueError, RecursionError):
+        steps = None
+    if (
+        not isinstance(steps, dict)
+        or set(steps) != set(_STEPS)
+        or not all(type(n) is int and 0 <= n < 100 for n in steps.values())
+        or not steps["stride"]
+    ):
+        raise Refused('needs {"stride": number, "padding": number}', where=_STEPS_FILE, code="bad-layout")
+    return steps
+
+
 def write_zoo_row(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
-    """Write the network as one safetensors file that says its activation and pooling, so that it can be read alone."""
-    said = {"activation": checkpoint.hints.activation, "pooling": checkpoint.hints.pooling}
+    """Write the network as one safetensors file that says what the zoo said of it, so that it can be read alone."""
+    hints = checkpoint.hints
+    said = {"activation": hints.activation, "pooling": hints.pooling, "architecture": hints.architecture}
     metadata = dict(checkpoint.metadata) | {key: value for key, value in said.items() if value}
     layout = {name: (name, entry_of(array)) for name, array in checkpoint.tensors.items()}
     with atomic_output(out, force) as handle:
@@ -115,18 +156,16 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _metric(metrics: Path, row: int, column: str) -> str | None:
-    """One cell, reading no further than its line; None where the table does not have it."""
+def _metrics(metrics: Path, row: int) -> dict[str, str]:
+    """One line by column, reading no further than it."""
     opened = gzip.open if metrics.suffix == ".gz" else open
     try:
         with opened(metrics, "rt", newline="", encoding="utf-8") as handle:
             lines = csv.reader(handle)
             header = next(lines, [])
-            if column not in header:
-                return None
             found = next(itertools.islice(lines, row, None), None)
             if found is None or len(found) != len(header):
                 raise Refused(f"has no full line for row {row}", where=metrics.name, code="bad-layout")
-            return found[header.index(column)].strip() or None
+            return dict(zip(header, found, strict=True))
     except (ValueError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile):
         raise Refused("cannot be read", where=metrics.name, code="bad-layout") from None

@@ -40,7 +40,7 @@ class Shard:
     metadata: Mapping[str, str]
 
 
-def is_store(folder: Path) -> bool:
+def is_zoo(folder: Path) -> bool:
     """Whether a folder is a zoo in shards."""
     return (folder / DESCRIPTION).is_file()
 
@@ -108,7 +108,7 @@ def row_count(folder: Path) -> int:
     return sum(_rows_of(path) for path in shard_paths(folder))
 
 
-def read_store_row(folder: Path, row: int) -> Checkpoint:
+def read_zoo_row(folder: Path, row: int) -> Checkpoint:
     """Row `row` (from 0): views of the memory map of its shard, under the names of the shard.
 
     Raises:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from nfn_cli.checkpoint.model import Checkpoint
+from nfn_cli.checkpoint.zoo_row import SMALL_CNN
 from nfn_cli.graph.from_names import NameOptions, networks_from_names
+from nfn_cli.graph.graph_file import GRAPH_KEY
 from nfn_cli.graph.model import Graph, GraphInput, Network, Op
 
 __all__ = ["Graph", "GraphInput", "NameOptions", "Network", "Op", "find_networks", "networks_from_names"]
 
 
 def find_networks(checkpoint: Checkpoint, options: NameOptions | None = None) -> tuple[Network, ...]:
-    """The networks of a checkpoint: from the graph where the file has one, else from tensor names.
+    """The networks of a checkpoint: from the graph where the file has one (its own, or in metadata), else from names.
 
     Raises:
         Refused: as the front ends do.
@@ -28,6 +30,14 @@ def find_networks(checkpoint: Checkpoint, options: NameOptions | None = None) ->
 
         return (network_from_torchscript(checkpoint),)
     options = options or NameOptions()
+    if options.arch is None and GRAPH_KEY in checkpoint.metadata:
+        from nfn_cli.graph.stored_graph import network_with_stored_graph
+
+        return (network_with_stored_graph(checkpoint),)
+    if checkpoint.hints.architecture == SMALL_CNN and options == NameOptions(activation=options.activation):
+        from nfn_cli.graph.small_cnn import network_of_zoo_row
+
+        return (network_of_zoo_row(checkpoint, options.activation),)
     from nfn_cli.graph.architectures import from_architecture, identified
 
     if options.arch is not None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from nfn_cli.graph.model import Graph, GraphInput, Op
 
+GRAPH_KEY = "nfn.graph"  # under which metadata of a container hold a graph
+
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
     return {

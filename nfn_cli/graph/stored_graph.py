@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from nfn_cli.checkpoint.model import Checkpoint
+from nfn_cli.checkpoint.origin import origin_of
 from nfn_cli.errors import Refused
-from nfn_cli.graph.graph_file import graph_from_json, graph_to_json
+from nfn_cli.graph.graph_file import GRAPH_KEY, graph_from_json, graph_to_json
 from nfn_cli.graph.model import Graph, Network
 from nfn_cli.graph.stored_graph_check import check_graph_values
 from nfn_cli.printable import printable
 
-GRAPH_KEY = "nfn.graph"
 _LONGEST = 16_000_000  # characters
 
 
@@ -51,17 +51,16 @@ def graph_from_text(text: str, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     return graph
 
 
-def network_with_stored_graph(checkpoint: Checkpoint) -> Network | None:
-    """The network of a checkpoint whose metadata holds its graph, else None.
+def network_with_stored_graph(checkpoint: Checkpoint) -> Network:
+    """The network of a checkpoint whose metadata holds its graph.
 
     Raises:
         Refused: as `graph_from_text`.
     """
-    text = checkpoint.metadata.get(GRAPH_KEY)
-    if text is None:
-        return None
-    shapes = {name: tuple(array.shape) for name, array in checkpoint.tensors.items()}
-    return network_of(graph_from_text(text, shapes))
+    origin = origin_of(checkpoint)  # the graph speaks of the tensors as the file calls them
+    bare = {origin.stored(name): name for name in checkpoint.tensors}
+    shapes = {stored: tuple(checkpoint.tensors[name].shape) for stored, name in bare.items()}
+    return network_of(_renamed(graph_from_text(checkpoint.metadata[GRAPH_KEY], shapes), bare))
 
 
 def network_of(graph: Graph) -> Network:
@@ -73,8 +72,10 @@ def network_of(graph: Graph) -> Network:
 
 def functions_of(graph: Graph) -> list[str]:
     """Names of the pointwise functions, op by op."""
-    return [_function(op.attributes) for op in graph.ops if op.kind == "pointwise"]
+    return [str(op.attributes["function"]) for op in graph.ops if op.kind == "pointwise"]
 
 
-def _function(attributes: Mapping[str, Any]) -> str:
-    return str(attributes["function"])
+def _renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """The same graph of tensors by other names."""
+    ops = tuple(replace(op, parameters={r: names[n] for r, n in op.parameters.items()}) for op in graph.ops)
+    return replace(graph, ops=ops, parameter_shapes={names[n]: s for n, s in graph.parameter_shapes.items()})

@@ -7,6 +7,7 @@ and attributes of the kinds that `Op` lists; whether it tells the truth about th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 from nfn_cli.errors import Refused
@@ -14,7 +15,9 @@ from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.printable import printable
 
 _MAX_AXES = 32
-_MAX_SIZE = 1 << 40
+_MAX_SIZE = 1 << 31
+_MAX_STEP = 256  # of a kernel: a longer one would make huge values out of small ones
+_MAX_VALUE = 1 << 24  # entries of a value whose shape the graph states
 _MAX_DEPTH = 6  # of lists in an attribute
 
 
@@ -30,11 +33,22 @@ def _wholes(value: Any) -> bool:
     return _whole(value) or (isinstance(value, list) and len(value) <= _MAX_AXES and all(map(_whole, value)))
 
 
+def _steps(value: Any) -> bool:
+    return _wholes(value) and all(0 <= n <= _MAX_STEP for n in (value if isinstance(value, list) else [value]))
+
+
 def _lengths(value: Any) -> bool:
     """A shape; an axis of any length is None."""
     return (
         isinstance(value, list) and len(value) <= _MAX_AXES and all(n is None or (_whole(n) and n >= 0) for n in value)
     )
+
+
+def _made(value: Any) -> bool:
+    """The shape of a value that an op makes, or that is fed: −1 stands for what is left."""
+    listed = value if isinstance(value, list) else [value]
+    whole = len(listed) <= _MAX_AXES and all(n is None or (_whole(n) and n >= -1) for n in listed)
+    return whole and prod(max(n or 1, 1) for n in listed) <= _MAX_VALUE
 
 
 def _is(*words: str) -> Callable[[Any], bool]:
@@ -49,13 +63,16 @@ def _flag(value: Any) -> bool:
 _ATTRIBUTES: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("out_axis", "in_axis", "axis", "groups", "start", "positions"), _whole),
     **dict.fromkeys(("stop", "step"), lambda value: value is None or _whole(value)),
-    **dict.fromkeys(("stride", "padding", "dilation", "output_padding", "before", "after", "axes"), _wholes),
+    **dict.fromkeys(
+        ("stride", "dilation"), lambda value: _steps(value) and 0 not in (value if isinstance(value, list) else [value])
+    ),
+    **dict.fromkeys(("padding", "output_padding", "before", "after"), _steps),
+    "axes": _wholes,
     **dict.fromkeys(("eps", "omega", "slope", "multiply", "add"), _number),
     **dict.fromkeys(("low", "high"), lambda value: value is None or _number(value)),
     **dict.fromkeys(("transposed", "ceil", "count_padding", "align_corners", "trained", "eps_known", "assumed"), _flag),
     "function": lambda value: isinstance(value, str) and value in ACTIVATIONS,
-    "shape": _lengths,
-    "size": lambda value: _wholes(value) or _lengths(value),
+    **dict.fromkeys(("shape", "size"), _made),
     "reason": lambda value: isinstance(value, str) and len(value) <= 1000,
     "statistic": _is("mean", "sum", "max", "min", "norm", "variance", "average", "unknown"),
 }
@@ -77,6 +94,11 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "pool": ("size",),
     "max_pool": ("kernel",),
     "average_pool": ("kernel",),
+    "scalar": ("multiply", "add"),
+    "filter": ("kernel",),
+    "resize": ("size", "mode"),
+    "pad": ("before", "after"),
+    "constant": ("value",),
 }
 _ROLES: Mapping[str, tuple[str, ...]] = {
     "linear": ("weight",),
@@ -100,7 +122,7 @@ def check_graph_values(values: Any, where: str) -> None:
         raise _bad("the shapes of its tensors are no shapes", where)
     known: set[str] = set()
     for entry in _listed(values["inputs"], where):
-        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and _lengths(entry[1])):
+        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and _made(entry[1])):
             raise _bad("an input needs a name and a shape", where)
         known.add(entry[0])
     for number, op in enumerate(_listed(values["ops"], where)):

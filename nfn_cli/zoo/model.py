@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.checkpoint.zoo_shard import row_checkpoint
 from nfn_cli.errors import Refused
+from nfn_cli.graph.graph_file import GRAPH_KEY
 from nfn_cli.graph.model import Network
-from nfn_cli.graph.stored_graph import GRAPH_KEY, graph_to_text, network_of
+from nfn_cli.graph.stored_graph import graph_to_text, network_of
 from nfn_cli.printable import printable
 from nfn_cli.zoo.columns import Array, Columns, FloatArray, IntArray
 from nfn_cli.zoo.family import Family

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nfn_cli.checkpoint.zoo_shard import is_store
+from nfn_cli.checkpoint import zoo_shard
 from nfn_cli.errors import NfnError, Refused, SurroundingsFailed, WrongUsage
 from nfn_cli.graph.stored_graph import functions_of
 from nfn_cli.printable import printable
@@ -46,20 +46,18 @@ def final_rows(zoo: Zoo) -> Array:
         return np.ones(len(zoo), dtype=bool)
     if "laststep" in zoo.columns:
         zoo.columns.read(numbers=("step", "laststep"))
-        final: Array = zoo.numbers("step") == zoo.numbers("laststep")
-        return final
+        return np.asarray(zoo.numbers("step") == zoo.numbers("laststep"))
     _, run = np.unique(zoo.runs, return_inverse=True)
     step = zoo.numbers("step")
     last = np.full(run.max(initial=-1) + 1, -np.inf)
     np.maximum.at(last, run, np.nan_to_num(step, nan=-np.inf))
-    final = step == last[run]
-    return final
+    return np.asarray(step == last[run])
 
 
 def _all_rows(folder: Path) -> Zoo:
     if not folder.exists():
         raise SurroundingsFailed("no such folder", code="no-such-file")
-    if is_store(folder):
+    if zoo_shard.is_zoo(folder):
         return open_store(folder)
     raise Refused("the folder is no zoo", fix="it needs zoo.json", code="not-a-zoo")
 

@@ -24,15 +24,16 @@ from nfn_cli.checkpoint.zoo_shard import (
     SCHEMA,
     SHARDS,
     Shard,
-    is_store,
+    is_zoo,
     open_shard,
     read_description,
     shard_path,
     shard_paths,
 )
 from nfn_cli.errors import Refused, WrongUsage
+from nfn_cli.graph.graph_file import GRAPH_KEY
 from nfn_cli.graph.model import Graph
-from nfn_cli.graph.stored_graph import GRAPH_KEY, graph_from_text, graph_to_text
+from nfn_cli.graph.stored_graph import graph_from_text, graph_to_text
 from nfn_cli.printable import printable
 from nfn_cli.zoo.columns import Array, Columns, table_file
 from nfn_cli.zoo.family import Family, StackedTensors
@@ -56,7 +57,7 @@ def create_zoo(folder: str | Path, description: str, **more: Any) -> Path:
     """
     folder = Path(folder)
     content = {"schema": SCHEMA, "description": description, **more}
-    if is_store(folder):
+    if is_zoo(folder):
         if read_description(folder) != json.loads(json.dumps(content)):
             raise WrongUsage(
                 "another zoo is there", where=printable(folder), fix="name another folder", code="output-exists"

@@ -102,7 +102,7 @@ def test_numbers_survive_the_table_exactly_and_missing_ones_are_nan(tmp_path: Pa
     assert np.array_equal(zoo.numbers("value"), values, equal_nan=True)
     assert zoo.columns["word"].tolist() == columns["word"]
     assert zoo.columns["flag"].tolist() == ["true", "false", "true", ""]
-    with pytest.raises(Refused, match="'é'|no number"):
+    with pytest.raises(Refused, match="no number"):
         zoo.numbers("word")
 
 
