@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from nfn_cli.cli.act import act
+from nfn_cli.cli.audit_invariance import audit_invariance
 from nfn_cli.cli.canonicalize import canonicalize
 from nfn_cli.cli.predict_generalization import predict_generalization
 from nfn_cli.cli.predictors import predictors
@@ -46,6 +47,7 @@ app.command("canonicalize")(canonicalize)
 app.command("act")(act)
 app.command("predict-generalization")(predict_generalization)
 app.command("predictors")(predictors)
+app.command("audit-invariance")(audit_invariance)
 
 
 def main() -> None:
