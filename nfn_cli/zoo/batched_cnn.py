@@ -1,0 +1,186 @@
+"""zoo/batched_cnn.py: many CNNs of one architecture, run and trained at once. Knows tensors (torch); no file.
+
+Parameters lie flat, (m, p), so that an update is a few operations however many tensors there are; the network along m
+never mixes with another: a network that diverges leaves its group untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nfn_cli.zoo.batched_convolution import convolve
+from nfn_cli.zoo.cnn_graph import LEAKY_SLOPE, NORM_EPS
+from nfn_cli.zoo.group_optimizer import GroupOptimizer
+from nfn_cli.zoo.population import Architecture, Array, Settings
+
+_NORM_MOMENTUM = 0.1
+_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "leaky_relu": lambda x: functional.leaky_relu(x, LEAKY_SLOPE),
+}
+_EVALUATED_AT_ONCE = 256  # images
+
+
+class CnnGroup:
+    """m networks in training.
+
+    Args:
+        architecture: of all of them.
+        settings: of each.
+        tensors: initial values, name -> (m, *shape).
+        device: where they train.
+        dtype: of parameters, optimizer and statistics.
+        compute: type of the convolutions; None is `dtype`.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        settings: Settings,
+        tensors: Mapping[str, Array],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        compute: torch.dtype | None = None,
+    ) -> None:
+        self.architecture, self.compute = architecture, compute or dtype
+        self.shapes = architecture.tensor_shapes()
+        models = len(settings)
+        flat = np.concatenate([tensors[name].reshape(models, -1) for name in self.shapes], axis=1)
+        self.parameters = torch.tensor(flat, dtype=dtype, device=device)
+        decayed = [
+            torch.full((int(np.prod(shape)),), float(len(shape) > 1), dtype=dtype) for shape in self.shapes.values()
+        ]
+        self.optimizer = GroupOptimizer(settings, torch.cat(decayed), self.parameters)
+        self.kept = 1.0 - torch.tensor(settings.dropout, dtype=dtype, device=device)
+        self.buffers = {
+            name: torch.full((models, *shape), float(name.endswith("var")), dtype=dtype, device=device)
+            for name, shape in architecture.buffer_shapes().items()
+        }
+        self.alive = torch.ones(models, dtype=torch.bool, device=device)
+
+    def train_step(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """One update of every network that has not diverged, on one minibatch for all.
+
+        Args:
+            images: (n, height, width, channels) uint8.
+            labels: (n,) int64.
+            generator: of the dropout masks.
+
+        Returns:
+            (m,) losses before the update, without L2.
+        """
+        flat = self.parameters.detach().requires_grad_()
+        statistics: dict[str, Tensor] = {}
+        features = self._features(self._views(flat), images, statistics)
+        logits = _head(self._views(flat), _dropped(features, self.kept, generator))
+        losses = _losses(logits, labels)
+        (gradient,) = torch.autograd.grad(losses.sum(), flat)
+        updated = self.optimizer.step(self.parameters, gradient)
+        # a network that leaves the numbers keeps its last finite weights and never moves again
+        self.alive &= torch.isfinite(updated).all(1) & torch.isfinite(losses.detach())
+        for value in statistics.values():
+            self.alive &= torch.isfinite(value).all(1)
+        keep = self.alive[:, None]
+        self.parameters = torch.where(keep, updated, self.parameters)
+        for name, value in statistics.items():
+            self.buffers[name] = torch.where(
+                keep, torch.lerp(self.buffers[name], value, _NORM_MOMENTUM), self.buffers[name]
+            )
+        return losses.detach()
+
+    @torch.no_grad()
+    def scores(self, images: Tensor, labels: Tensor) -> tuple[Array, Array]:
+        """Accuracy and mean loss of every network in evaluation mode: (n, h, w, c), (n,) -> (m,), (m,) float64."""
+        right = torch.zeros(len(self.alive), dtype=torch.float64, device=labels.device)
+        loss = torch.zeros_like(right)
+        for start in range(0, len(images), _EVALUATED_AT_ONCE):
+            part = slice(start, start + _EVALUATED_AT_ONCE)
+            logits = self.logits(images[part])
+            right += (logits.argmax(-1) == labels[part]).sum(1)
+            loss += _losses(logits, labels[part]).double() * len(logits[0])
+        return (right / len(images)).cpu().numpy(), (loss / len(images)).cpu().numpy()
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Evaluation mode: (n, h, w, c) uint8 -> (m, n, classes)."""
+        views = self._views(self.parameters)
+        return _head(views, self._features(views, images, None))
+
+    def tensors(self) -> dict[str, Array]:
+        """Everything a checkpoint holds, name -> (m, *shape) float32."""
+        trained = {name: view.detach() for name, view in self._views(self.parameters).items()}
+        return {name: value.float().cpu().numpy().copy() for name, value in (trained | self.buffers).items()}
+
+    def _views(self, flat: Tensor) -> dict[str, Tensor]:
+        parts = torch.split(flat, [int(np.prod(shape)) for shape in self.shapes.values()], dim=1)
+        return {name: part.view(-1, *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def _features(self, views: Mapping[str, Tensor], images: Tensor, statistics: dict[str, Tensor] | None) -> Tensor:
+        """(n, h, w, c) -> (m, n, width): training where `statistics` takes those of the batch, else evaluation."""
+        x = scaled(images, self.compute)[None]
+        activation = _FUNCTIONS[self.architecture.activation]
+        for index, layer in enumerate(self.architecture.layers):
+            y = convolve(x, views[f"convs.{index}.weight"].to(self.compute), layer.stride)
+            if self.architecture.batch_norm:
+                y = self._normed(y, f"norms.{index}.", views, statistics)
+            else:
+                y = y + _per_channel(views[f"convs.{index}.bias"]).to(y.dtype)
+            if self.architecture.residual and index:
+                y = y + self._shortcut(x, index, layer.stride, views)
+            x = activation(y)
+        return x.mean((2, 3), dtype=self.parameters.dtype)
+
+    def _shortcut(self, x: Tensor, index: int, stride: int, views: Mapping[str, Tensor]) -> Tensor:
+        if not self.architecture.has_projection(index):
+            return x
+        return convolve(x, views[f"shortcuts.{index}.weight"].to(self.compute), stride)
+
+    def _normed(
+        self, y: Tensor, name: str, views: Mapping[str, Tensor], statistics: dict[str, Tensor] | None
+    ) -> Tensor:
+        if statistics is None:
+            mean, variance = self.buffers[name + "running_mean"], self.buffers[name + "running_var"]
+        else:
+            wide = y.to(self.parameters.dtype)
+            variance, mean = torch.var_mean(wide, (1, 2, 3), correction=0)
+            count = y[0, ..., 0].numel()
+            statistics[name + "running_mean"] = mean.detach()
+            statistics[name + "running_var"] = variance.detach() * (count / max(1, count - 1))
+        scale = views[name + "weight"] * torch.rsqrt(variance + NORM_EPS)
+        shift = views[name + "bias"] - mean * scale
+        return torch.addcmul(_per_channel(shift).to(y.dtype), y, _per_channel(scale).to(y.dtype))
+
+
+def scaled(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """uint8 -> [−1, 1]."""
+    return images.to(dtype) / 127.5 - 1.0
+
+
+def _per_channel(values: Tensor) -> Tensor:
+    """(m, c) -> (m, 1, 1, 1, c)."""
+    return values[:, None, None, None]
+
+
+def _head(views: Mapping[str, Tensor], features: Tensor) -> Tensor:
+    return torch.baddbmm(views["head.bias"][:, None], features, views["head.weight"].transpose(1, 2))
+
+
+def _dropped(features: Tensor, kept: Tensor, generator: torch.Generator) -> Tensor:
+    """(m, n, c): every network has a mask of its own for every image."""
+    drawn = torch.rand(features.shape, generator=generator, dtype=features.dtype, device=features.device)
+    return features * ((drawn < kept[:, None, None]) / kept[:, None, None])
+
+
+def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """(m, n, classes), (n,) -> (m,) mean cross-entropy."""
+    chosen: Any = labels.expand(len(logits), -1)[..., None]
+    return -functional.log_softmax(logits, -1).gather(-1, chosen).mean((1, 2))

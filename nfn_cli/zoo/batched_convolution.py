@@ -1,0 +1,80 @@
+"""zoo/batched_convolution.py: one convolution of many networks at once. Knows tensors only (torch); no network.
+
+Layout: (m, n, height, width, channels) with one network along m; a leading 1 means that all networks read the same. One
+matrix product for each network over gathered patches; the patches of a shared input are gathered once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def convolve(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """(m or 1, n, h, w, i), (m, o, i, k, k) -> (m, n, ⌈h/stride⌉, ⌈w/stride⌉, o); padding k // 2, k odd."""
+    out: Tensor = _Convolution.apply(x, weight, stride)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        patches = _patches(x, weight.shape[-1], stride)
+        kernel = _as_matrices(weight)
+        ctx.save_for_backward(patches, kernel)
+        ctx.stride, ctx.shape, ctx.kernel_shape = stride, x.shape, weight.shape
+        rows = patches.flatten(1, 3).flatten(2).expand(len(weight), -1, -1)
+        return torch.bmm(rows, kernel).view(len(weight), *patches.shape[1:4], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        patches, kernel = ctx.saved_tensors
+        models, out, incoming, size, _ = ctx.kernel_shape
+        rows = patches.flatten(1, 3).flatten(2).expand(models, -1, -1)
+        moved = upstream[0].contiguous().view(models, -1, out)
+        by_kernel = torch.bmm(rows.transpose(1, 2), moved)
+        by_kernel = by_kernel.view(models, size, size, incoming, out).permute(0, 4, 3, 1, 2)
+        by_input = None
+        if ctx.needs_input_grad[0]:
+            taken = torch.bmm(moved, kernel.transpose(1, 2)).view(models, *patches.shape[1:])
+            by_input = _scattered(taken, ctx.shape, ctx.stride)
+            if ctx.shape[0] == 1:
+                by_input = by_input.sum(0, keepdim=True)
+        return by_input, by_kernel, None
+
+
+def _as_matrices(weight: Tensor) -> Tensor:
+    """(m, o, i, k, k) -> (m, k·k·i, o)."""
+    models, out = weight.shape[:2]
+    return weight.permute(0, 3, 4, 2, 1).reshape(models, -1, out)
+
+
+def _patches(x: Tensor, size: int, stride: int) -> Tensor:
+    """(m, n, h, w, i) -> (m, n, h', w', k, k·i): what each position of the output reads, zeros around the image."""
+    models, images, height, width, channels = x.shape
+    if size == 1:
+        return x[:, :, ::stride, ::stride, None].contiguous()
+    around = size // 2
+    padded = torch.nn.functional.pad(x, (0, 0, around, around, around, around))
+    m, n, h, w, c = padded.stride()
+    shape = (models, images, -(-height // stride), -(-width // stride), size, size * channels)
+    # the columns of one kernel row lie side by side: one run of k·i numbers
+    return padded.as_strided(shape, (m, n, h * stride, w * stride, h, c)).contiguous()
+
+
+def _scattered(taken: Tensor, shape: torch.Size, stride: int) -> Tensor:
+    """Transpose of `_patches`: every number is added to where it was read. (m, n, h', w', k, k·i) -> (m, n, h, w, i)."""
+    _, images, height, width, channels = shape
+    models, size = taken.shape[0], taken.shape[4]
+    around = size // 2
+    padded = taken.new_zeros(models, images, height + 2 * around, width + 2 * around, channels)
+    parts = taken.view(*taken.shape[:5], size, channels)
+    ends = [stride * (count - 1) + 1 for count in taken.shape[2:4]]
+    for row in range(size):
+        for column in range(size):
+            padded[:, :, row : row + ends[0] : stride, column : column + ends[1] : stride] += parts[
+                :, :, :, :, row, column
+            ]
+    return padded[:, :, around : around + height, around : around + width].contiguous()
