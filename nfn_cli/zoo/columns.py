@@ -1,7 +1,7 @@
 """zoo/columns.py: tables of many lines, a column at a time. Knows CSV files; nothing of networks.
 
 A table with a million lines and twenty columns is gigabytes as Python strings, so nothing is kept but the columns that
-were asked for: numbers as float64, short text in arrays of fixed width, long text as shared strings.
+were asked for: numbers as float64, short text as bytes of fixed width, long text as shared strings.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -75,7 +75,7 @@ class Columns(Mapping[str, Array]):
         if name not in self:
             raise KeyError(name)
         self.read(text=[name])
-        return self._selected(self._text[name])
+        return _decoded(self._selected(self._text[name]))
 
     def numbers(self, name: str) -> FloatArray:
         """A column as float64 (n,); empty cells are NaN.
@@ -107,14 +107,24 @@ class Columns(Mapping[str, Array]):
             for cells in read_lines(file, wanted):
                 for (name, numeric), convert in kinds.items():
                     piece = convert(name, cells[name], file.path)
-                    pieces[name, numeric].append(
-                        piece if numeric or piece.dtype.kind == "U" else _shared(piece, shared)
-                    )
+                    pieces[name, numeric].append(_shared(piece, shared) if piece.dtype == object else piece)
         for (name, numeric), found in pieces.items():
             if numeric:
                 self._numbers[name] = np.concatenate([np.zeros(0), *found])
             else:
                 self._text[name] = _joined_text(found)
+
+    def lines(self) -> Iterator[dict[str, list[str]]]:
+        """All columns, some thousand of these rows at a time, in the order of the files. Nothing is kept."""
+        keep = np.zeros(sum(file.lines for file in self.files), dtype=bool)
+        keep[slice(None) if self.rows is None else self.rows] = True
+        start = 0
+        for file in self.files:
+            for cells in read_lines(file, list(self)):
+                count = len(next(iter(cells.values())))
+                kept = keep[start : start + count]
+                yield cells if kept.all() else {name: list(compress(some, kept)) for name, some in cells.items()}
+                start += count
 
     def where(self, keep: Array) -> Columns:
         """The rows for which `keep` (bool or indices) holds; columns parsed so far are shared, not copied."""
@@ -195,8 +205,13 @@ def _unreadable(path: Path, error: Exception) -> Refused:
 
 
 def _text_cells(name: str, cells: list[str], path: Path) -> Array:
-    narrow = max(map(len, cells), default=0) <= _NARROW
-    return np.array(cells, dtype=np.str_ if narrow else object)
+    if max(map(len, cells), default=0) > _NARROW:
+        return np.array(cells, dtype=object)
+    narrow = np.array(cells, dtype=np.str_)
+    try:
+        return narrow.astype(np.bytes_)
+    except UnicodeEncodeError:
+        return np.char.encode(narrow, "utf-8")
 
 
 def _number_cells(name: str, cells: list[str], path: Path) -> Array:
@@ -228,11 +243,23 @@ def _shared(cells: Array, known: dict[str, str]) -> Array:
 
 def _joined_text(pieces: list[Array]) -> Array:
     if not pieces:
-        return np.zeros(0, dtype="<U1")
+        return np.zeros(0, dtype="S1")
     if any(piece.dtype == object for piece in pieces):
         return np.concatenate([_as_objects(piece) for piece in pieces])
     return np.concatenate(pieces)
 
 
 def _as_objects(piece: Array) -> Array:
-    return piece if piece.dtype == object else np.array([sys.intern(cell) for cell in piece.tolist()], dtype=object)
+    if piece.dtype == object:
+        return piece
+    return np.array([sys.intern(cell) for cell in _decoded(piece).tolist()], dtype=object)
+
+
+def _decoded(column: Array) -> Array:
+    """Bytes of fixed width, or shared strings -> text."""
+    if column.dtype == object:
+        return column
+    try:
+        return column.astype(np.str_)
+    except UnicodeDecodeError:
+        return np.char.decode(column, "utf-8")

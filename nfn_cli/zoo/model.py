@@ -13,12 +13,9 @@ from nfn_cli.errors import Refused
 from nfn_cli.graph.graph_file import GRAPH_KEY
 from nfn_cli.graph.model import Network
 from nfn_cli.graph.stored_graph import graph_to_text, network_of
-from nfn_cli.printable import printable
 from nfn_cli.zoo.columns import Array, Columns, FloatArray, IntArray
 from nfn_cli.zoo.family import Family
-
-_RUN_COLUMNS = ("run", "modeldir")
-_SETTINGS = "config."
+from nfn_cli.zoo.runs import run_names
 
 
 @dataclass(frozen=True)
@@ -68,14 +65,7 @@ class Zoo:
         Raises:
             Refused: no column tells.
         """
-        for name in _RUN_COLUMNS:
-            if name in self.columns:
-                return self.columns[name]
-        settings = sorted(name for name in self.columns if name.startswith(_SETTINGS))
-        if not settings:
-            raise Refused("no column names the run", where=printable(self.folder), fix="add a column 'run'")
-        self.columns.read(text=settings)
-        return np.array(["|".join(cells) for cells in zip(*(self.columns[s] for s in settings), strict=True)])
+        return run_names(self.columns, self.folder)
 
     def where(self, keep: Array) -> Zoo:
         """The rows for which `keep` (bool or indices without repetition) holds, numbered anew in that order."""

@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nfn_cli.checkpoint import zoo_shard
+from nfn_cli.checkpoint import zoo_row, zoo_shard
 from nfn_cli.errors import NfnError, Refused, SurroundingsFailed, WrongUsage
 from nfn_cli.graph.stored_graph import functions_of
 from nfn_cli.printable import printable
-from nfn_cli.zoo.columns import Array
+from nfn_cli.zoo.checkpoint_folder import Progress, open_checkpoint_folder, table_of
+from nfn_cli.zoo.columns import Array, Columns, FloatArray
 from nfn_cli.zoo.model import Zoo
+from nfn_cli.zoo.runs import STEP, largest_step, last_step_of_run
+from nfn_cli.zoo.small_cnn_families import open_small_cnn_zoo
 from nfn_cli.zoo.store import open_store
 
 
-def open_zoo(path: str | Path, *, activation: str | None = None, final_only: bool = True) -> Zoo:
+@dataclass(frozen=True)
+class Form:
+    """One form a zoo may have on disk.
+
+    Attributes:
+        name: for people.
+        found: whether a path has this form.
+        open: all its rows.
+        last_step: the step at which the run of each row ends.
+    """
+
+    name: str
+    found: Callable[[Path], bool]
+    open: Callable[[Path, Progress], Zoo]
+    last_step: Callable[[Columns, str], FloatArray]
+
+
+FORMS = (
+    Form("shards", zoo_shard.is_zoo, lambda path, _: open_store(path), last_step_of_run),
+    Form("small-cnn-zoo", zoo_row.is_zoo, lambda path, _: open_small_cnn_zoo(path), largest_step),
+    Form("checkpoints", lambda path: table_of(path) is not None, open_checkpoint_folder, last_step_of_run),
+)
+
+
+def open_zoo(
+    path: str | Path, *, activation: str | None = None, final_only: bool = True, progress: Progress = iter
+) -> Zoo:
     """Open a zoo.
 
     Args:
@@ -23,6 +54,7 @@ def open_zoo(path: str | Path, *, activation: str | None = None, final_only: boo
             and a CSV that names them in a column `path`; or that CSV.
         activation: keep the networks that use this activation and no other.
         final_only: keep the last checkpoint of each run only.
+        progress: wraps the numbers of the files that have to be opened one by one.
 
     Raises:
         SurroundingsFailed: a file is missing or cannot be read.
@@ -30,36 +62,41 @@ def open_zoo(path: str | Path, *, activation: str | None = None, final_only: boo
         WrongUsage: no row has this activation.
     """
     folder = Path(path)
+    where = printable(folder)
     try:
-        zoo = _all_rows(folder)
+        form = form_of(folder)
+        zoo = form.open(folder, progress)
         if final_only:
-            zoo = zoo.where(final_rows(zoo))
+            zoo = zoo.where(final_rows(zoo, form))
         return zoo if activation is None else zoo.where(_rows_with(zoo, activation))
     except NfnError as error:
-        where = printable(folder)
         raise (error if error.where.startswith(where) else error.located(where)) from None
 
 
-def final_rows(zoo: Zoo) -> Array:
-    """(n,) bool: the last checkpoint of each run, by `laststep` where there is one, else by the run's largest `step`."""
-    if "step" not in zoo.columns:
+def form_of(path: Path) -> Form:
+    """The form of a zoo on disk.
+
+    Raises:
+        SurroundingsFailed: nothing is there.
+        Refused: not a zoo.
+    """
+    if not path.exists():
+        raise SurroundingsFailed("no such file or folder", code="no-such-file")
+    form = next((form for form in FORMS if form.found(path)), None)
+    if form is None:
+        raise Refused(
+            "no zoo",
+            fix="it needs zoo.json; weights.npy, layout.csv and metrics.csv.gz; or checkpoints and a CSV with a column 'path'",
+            code="not-a-zoo",
+        )
+    return form
+
+
+def final_rows(zoo: Zoo, form: Form) -> Array:
+    """(n,) bool: the last checkpoint of each run; all rows where no column `step` tells several apart."""
+    if STEP not in zoo.columns:
         return np.ones(len(zoo), dtype=bool)
-    if "laststep" in zoo.columns:
-        zoo.columns.read(numbers=("step", "laststep"))
-        return np.asarray(zoo.numbers("step") == zoo.numbers("laststep"))
-    _, run = np.unique(zoo.runs, return_inverse=True)
-    step = zoo.numbers("step")
-    last = np.full(run.max(initial=-1) + 1, -np.inf)
-    np.maximum.at(last, run, np.nan_to_num(step, nan=-np.inf))
-    return np.asarray(step == last[run])
-
-
-def _all_rows(folder: Path) -> Zoo:
-    if not folder.exists():
-        raise SurroundingsFailed("no such folder", code="no-such-file")
-    if zoo_shard.is_zoo(folder):
-        return open_store(folder)
-    raise Refused("the folder is no zoo", fix="it needs zoo.json", code="not-a-zoo")
+    return np.asarray(zoo.numbers(STEP) == form.last_step(zoo.columns, zoo.folder))
 
 
 def _rows_with(zoo: Zoo, activation: str) -> Array:

@@ -9,21 +9,20 @@ of the largest `step` in the file (86 in the published one).
 from __future__ import annotations
 
 import csv
-import gzip
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from nfn_cli.errors import Refused, SurroundingsFailed, WrongUsage
+from nfn_cli.zoo.columns import Columns, TableFile, table_file
+from nfn_cli.zoo.runs import STEP, largest_step, run_names
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_RUN_COLUMNS = ("run", "modeldir")
+_ACTIVATION = "config.activation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +50,14 @@ class ZooRows:
         folder: as the user named it.
         layout: which columns are which tensor.
         rows: (n,) row numbers in the files.
-        columns: name -> (n,) strings, as in metrics.csv.
+        columns: name -> (n,) strings, as in metrics.csv, read when asked for.
         weights: all rows of the file, memory-mapped (all rows, parameters).
     """
 
     folder: str
     layout: ZooLayout
     rows: Array
-    columns: Mapping[str, Array]
+    columns: Columns
     weights: Array
 
     def __len__(self) -> int:
@@ -66,28 +65,27 @@ class ZooRows:
 
     def numbers(self, column: str) -> Array:
         """A column as float64 (n,); empty cells are NaN."""
-        return np.array([float(cell) if cell else np.nan for cell in self._column(column)], dtype=np.float64)
+        return self.columns.numbers(column)
 
     @property
     def runs(self) -> Array:
         """(n,) names of the runs; rows of one run must never straddle a split."""
-        for name in _RUN_COLUMNS:
-            if name in self.columns:
-                return self.columns[name]
-        settings = sorted(name for name in self.columns if name.startswith("config."))
-        if not settings:
-            raise Refused("no column names the run", where=self.folder, fix="add a column 'run' to metrics.csv")
-        return np.array(["|".join(cells) for cells in zip(*(self.columns[s] for s in settings), strict=True)])
+        return run_names(self.columns, self.folder)
 
     @property
     def activation(self) -> Array:
         """(n,) names as the zoo spells them."""
-        return self._column("config.activation")
+        if _ACTIVATION not in self.columns:
+            raise Refused(
+                f"metrics.csv has no column {_ACTIVATION!r}",
+                where=self.folder,
+                fix=f"it has: {', '.join(self.columns)}",
+            )
+        return self.columns[_ACTIVATION]
 
     def where(self, keep: Array) -> ZooRows:
         """Rows for which `keep` (bool or indices) holds."""
-        columns = MappingProxyType({name: cells[keep] for name, cells in self.columns.items()})
-        return replace(self, rows=self.rows[keep], columns=columns)
+        return replace(self, rows=self.rows[keep], columns=self.columns.where(keep))
 
     def chains(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """Weights (n, out, in, positions) and biases (n, out) of all layers, float32 copies of these rows only."""
@@ -105,13 +103,6 @@ class ZooRows:
             width = outgoing
         return tuple(weights), tuple(biases)
 
-    def _column(self, name: str) -> Array:
-        if name not in self.columns:
-            raise Refused(
-                f"metrics.csv has no column {name!r}", where=self.folder, fix=f"it has: {', '.join(self.columns)}"
-            )
-        return self.columns[name]
-
 
 def read_zoo(folder: str | Path, *, activation: str | None = None, final_only: bool = True) -> ZooRows:
     """Opens a zoo folder.
@@ -127,21 +118,19 @@ def read_zoo(folder: str | Path, *, activation: str | None = None, final_only: b
         WrongUsage: no row has this activation.
     """
     folder = Path(folder)
-    columns = _read_metrics(folder)
+    table = _open_metrics(folder)
     weights = _open_weights(folder)
     layout = _read_layout(folder / "layout.csv")
-    count = len(next(iter(columns.values()))) if columns else 0
-    if weights.shape != (count, layout.parameters):
+    if weights.shape != (table.lines, layout.parameters):
         raise Refused(
-            f"weights.npy is {weights.shape}, metrics.csv has {count} lines, layout.csv {layout.parameters} columns",
+            f"weights.npy is {weights.shape}, metrics.csv has {table.lines} lines, layout.csv {layout.parameters} columns",
             where=str(folder),
             fix="the three files must come from one zoo",
         )
-    zoo = ZooRows(str(folder), layout, np.arange(count), MappingProxyType(columns), weights)
-    keep = np.ones(count, dtype=bool)
-    if final_only and count:
-        steps = zoo.numbers("step")
-        keep &= steps == np.nanmax(steps)
+    zoo = ZooRows(str(folder), layout, np.arange(table.lines), Columns((table,)), weights)
+    keep = np.ones(table.lines, dtype=bool)
+    if final_only:
+        keep &= zoo.numbers(STEP) == largest_step(zoo.columns, zoo.folder)
     if activation is not None:
         keep &= zoo.activation == activation
         if not keep.any():
@@ -160,21 +149,9 @@ def _open_weights(folder: Path) -> Array:
     return weights
 
 
-def _read_metrics(folder: Path) -> dict[str, Array]:
+def _open_metrics(folder: Path) -> TableFile:
     packed = folder / "metrics.csv.gz"
-    try:
-        with (
-            gzip.open(packed, "rt", newline="") if packed.exists() else open(folder / "metrics.csv", newline="") as file
-        ):
-            reader = csv.reader(file)
-            header = next(reader, [])
-            lines = [line for line in reader if line]
-    except (OSError, EOFError) as error:
-        raise SurroundingsFailed(f"cannot read metrics.csv ({error})", where=str(folder)) from None
-    if any(len(line) != len(header) for line in lines):
-        raise Refused("metrics.csv has lines of different length", where=str(folder))
-    table = np.array(lines, dtype=object).reshape(len(lines), len(header))
-    return {name: table[:, i].astype(str) for i, name in enumerate(header) if name}
+    return table_file(packed if packed.exists() else folder / "metrics.csv")
 
 
 def _read_layout(path: Path) -> ZooLayout:
