@@ -65,6 +65,7 @@ class EquivariantLinear(nn.Module):
         self.tensors = tensors_of(shape.depth)
         self.blocks = blocks_of(self.terms)
         written = dict.fromkeys(self.tensors, channels_out) if isinstance(channels_out, int) else channels_out
+        self.channels_in, self.channels_out = dict(channels_in), dict(written)
         widths = shape.widths
         # Each output entry is a sum over everything its terms read, so the variance is shared among all of it.
         fan_in = dict.fromkeys(self.tensors, 0)

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod, sqrt
 
 import torch
 from torch import Tensor, nn
 
 from nfn_cli.networks.balance import balanced_chain
-from nfn_cli.networks.degrees import tensors_of
 from nfn_cli.networks.equivariant_linear import equivariant_stack
+from nfn_cli.networks.input_scale import divided_by, tensor_levels
+from nfn_cli.networks.mlp import mlp
 from nfn_cli.networks.nonlinearity import DEGREE_DIVISIONS, NONLINEARITIES
 from nfn_cli.networks.orbit_statistics import orbit_statistics
 from nfn_cli.networks.weight_features import ChainShape, WeightFeatures
@@ -107,20 +107,15 @@ class MonomialNfn(nn.Module):
         super().__init__()
         self.shape = shape
         self.config = config
-        names = tensors_of(shape.depth)
         self.layers = nn.ModuleList(equivariant_stack(shape, config.group, config.channels, config.per_position))
         self.head_sizes = self._measure()
         pooled, statistics = self.head_sizes
         # One number per tensor tames the input; a constant does not change any degree.
-        self.register_buffer("input_scale", torch.ones(len(names)))
+        self.register_buffer("input_scale", torch.ones(2 * shape.depth))
         self.register_buffer("statistics_mean", torch.zeros(statistics))
         self.register_buffer("statistics_scale", torch.ones(statistics))
         self.pooled_norm = nn.BatchNorm1d(pooled) if pooled else nn.Identity()
-        sizes = [pooled + statistics, *[config.head_width] * config.head_depth]
-        blocks: list[nn.Module] = []
-        for read, written in pairwise(sizes):
-            blocks += [nn.Linear(read, written), nn.GELU(), nn.Dropout(config.dropout)]
-        self.head = nn.Sequential(*blocks, nn.Linear(sizes[-1], outputs))
+        self.head = mlp(pooled + statistics, config.head_width, config.head_depth, outputs, dropout=config.dropout)
 
     def forward(self, raw: WeightFeatures) -> Tensor:
         """Raw chains -> (b, outputs)."""
@@ -143,13 +138,7 @@ class MonomialNfn(nn.Module):
 
     def equivariant(self, features: WeightFeatures) -> WeightFeatures:
         """Features after all equivariant layers, in the same representation as the input."""
-        depth = len(features.weights)
-        factors = self.input_scale.unbind()
-        features = WeightFeatures(
-            tuple(w / s for w, s in zip(features.weights, factors[:depth], strict=True)),
-            tuple(b / s for b, s in zip(features.biases, factors[depth:], strict=True)),
-        )
-        return self.equivariant_layers(features)
+        return self.equivariant_layers(divided_by(features, self.input_scale))
 
     def equivariant_layers(self, features: WeightFeatures) -> WeightFeatures:
         """All equivariant layers, a nonlinearity between any two."""
@@ -173,9 +162,7 @@ class MonomialNfn(nn.Module):
     @torch.no_grad()
     def fit_normalization(self, prepared: Prepared) -> None:
         """Sets the constants that tame the input from training data: one scale per tensor, mean and spread."""
-        tensors = (*prepared.features.weights, *prepared.features.biases)
-        levels = [t.double().square().mean().sqrt() for t in tensors]
-        self.input_scale.copy_(torch.stack([torch.where(v > 0, v, torch.ones_like(v)) for v in levels]))
+        self.input_scale.copy_(tensor_levels(prepared.features))
         if self.config.statistics:
             spread = prepared.statistics.double().std(0, correction=0)
             self.statistics_mean.copy_(prepared.statistics.double().mean(0))

@@ -68,7 +68,9 @@ def test_the_positive_scale_layers_do_not_commute_with_a_sign_flip() -> None:
     assert residual(network(act_slowly(raw, flips)), act_slowly(network(raw), flips)) > 1e-3
 
 
-@pytest.mark.parametrize(("layers", "group"), [("sign", "positive_scale"), ("permutation", "sign")])
+@pytest.mark.parametrize(
+    ("layers", "group"), [("sign", "positive_scale"), ("permutation", "sign"), ("permutation", "neuron_permutation")]
+)
 def test_layers_of_a_smaller_group_do_not_commute_with_a_larger_one(layers: str, group: str) -> None:
     chain = random_chain(5, depth=2)
     layer = layer_for(ChainShape(chain.widths, chain.positions), layers, None, 0)
@@ -80,7 +82,11 @@ CONFIGS = {
     "positive_scale, degree divided out": MonomialNfnConfig("positive_scale", balanced=False, statistics=False),
     "positive_scale, balanced": MonomialNfnConfig("positive_scale", statistics=False),
     "positive_scale, balanced with statistics": MonomialNfnConfig("positive_scale", channels=(4, 4)),
+    "positive_scale, channels per kernel position": MonomialNfnConfig(
+        "positive_scale", balanced=False, channels=(4, 3), statistics=False, per_position=True
+    ),
     "sign": MonomialNfnConfig("sign", channels=(4, 4)),
+    "sign, channels per kernel position": MonomialNfnConfig("sign", channels=(4, 3), per_position=True),
     "permutation": MonomialNfnConfig("permutation", channels=(4,)),
 }
 
