@@ -111,6 +111,8 @@ def audit_invariance(
             result = audit(audited, items, config, progress=told)
         for path, reason in result.refused:
             session.note(f"not judged on {printable(path)}: {reason}")
+        if not given and not result.networks:
+            session.note("it takes none of the examples; name networks that it takes: --on CKPT")
         if json:
             write_object(result.as_json())
         else:

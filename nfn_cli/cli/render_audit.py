@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nfn_cli.cli.render import line, table
@@ -20,7 +20,7 @@ _SAID = {
 def audit_result(answer: Mapping[str, Any]) -> None:
     """One row a generator and magnitude, then what failed or could not be judged, then the verdict."""
     networks = answer["networks"]
-    line(f"{answer['predictor']} on {len(networks)} networks, {answer['samples']} elements each")
+    line(f"{answer['predictor']} on {_count(len(networks), 'network')}, {_count(answer['samples'], 'element')} each")
     table(
         [
             ("generator", "left"),
@@ -33,12 +33,25 @@ def audit_result(answer: Mapping[str, Any]) -> None:
         ],
         [_row(entry) for entry in answer["generators"]],
     )
-    for entry in answer["generators"]:
-        if entry["reason"]:
-            line(f"{_name(entry)} {_magnitude(entry)}: {entry['reason']}".replace(" :", ":"))
+    for entry in _first_of_a_kind(answer["generators"]):
+        line(f"{_name(entry)} {_magnitude(entry)}: {entry['reason']}".replace(" :", ":"))
     if answer["resolution"]:
         line(f"it rounds its answers to {answer['resolution']:g}: one such step is not counted")
     line(f"verdict: {answer['verdict'] if answer['verdict'] != 'none' else 'none, too little could be judged'}")
+
+
+def _first_of_a_kind(entries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Of each generator the first magnitude that failed, and the first with anything left unjudged."""
+    said = set()
+    for entry in entries:
+        kind = (entry["generator"], entry["verdict"])
+        if entry["reason"] and kind not in said:
+            said.add(kind)
+            yield entry
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}{'' if number == 1 else 's'}"
 
 
 def _row(entry: Mapping[str, Any]) -> list[str]:
