@@ -6,7 +6,7 @@ never mixes with another: a network that diverges leaves its group untouched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nfn_cli.zoo.batched_convolution import convolve
-from nfn_cli.zoo.cnn_graph import LEAKY_SLOPE, NORM_EPS
+from nfn_cli.zoo.batched_convolution import FUNCTIONS, convolve
+from nfn_cli.zoo.cnn_graph import NORM_EPS
 from nfn_cli.zoo.group_optimizer import GroupOptimizer
 from nfn_cli.zoo.population import Architecture, Array, Settings
 
 _NORM_MOMENTUM = 0.1
-_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "gelu": functional.gelu,
-    "silu": functional.silu,
-    "leaky_relu": lambda x: functional.leaky_relu(x, LEAKY_SLOPE),
-}
 _EVALUATED_AT_ONCE = 256  # images
 
 
@@ -127,22 +120,24 @@ class CnnGroup:
     def _features(self, views: Mapping[str, Tensor], images: Tensor, statistics: dict[str, Tensor] | None) -> Tensor:
         """(n, h, w, c) -> (m, n, width): training where `statistics` takes those of the batch, else evaluation."""
         x = scaled(images, self.compute)[None]
-        activation = _FUNCTIONS[self.architecture.activation]
+        activation = self.architecture.activation
         for index, layer in enumerate(self.architecture.layers):
-            y = convolve(x, views[f"convs.{index}.weight"].to(self.compute), layer.stride)
+            bias = views.get(f"convs.{index}.bias")
+            # what stands between a convolution and its activation keeps them from being one operation
+            alone = not self.architecture.batch_norm and not (self.architecture.residual and index)
+            fused = activation if alone else "identity"
+            y = convolve(x, views[f"convs.{index}.weight"].to(self.compute), bias, layer.stride, fused)
             if self.architecture.batch_norm:
                 y = self._normed(y, f"norms.{index}.", views, statistics)
-            else:
-                y = y + _per_channel(views[f"convs.{index}.bias"]).to(y.dtype)
             if self.architecture.residual and index:
                 y = y + self._shortcut(x, index, layer.stride, views)
-            x = activation(y)
+            x = y if alone else FUNCTIONS[activation](y)
         return x.mean((2, 3), dtype=self.parameters.dtype)
 
     def _shortcut(self, x: Tensor, index: int, stride: int, views: Mapping[str, Tensor]) -> Tensor:
         if not self.architecture.has_projection(index):
             return x
-        return convolve(x, views[f"shortcuts.{index}.weight"].to(self.compute), stride)
+        return convolve(x, views[f"shortcuts.{index}.weight"].to(self.compute), None, stride)
 
     def _normed(
         self, y: Tensor, name: str, views: Mapping[str, Tensor], statistics: dict[str, Tensor] | None

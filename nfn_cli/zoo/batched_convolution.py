@@ -1,24 +1,74 @@
 """zoo/batched_convolution.py: one convolution of many networks at once. Knows tensors only (torch); no network.
 
-Layout: (m, n, height, width, channels) with one network along m; a leading 1 means that all networks read the same. One
-matrix product for each network over gathered patches; the patches of a shared input are gathered once.
+Layout: (m, n, height, width, channels) with one network along m; a leading 1 means that all networks read the same. On
+the CPU the compiled form does it where there is one; elsewhere one matrix product for each network over gathered patches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from nfn_cli.zoo.cnn_graph import LEAKY_SLOPE
+from nfn_cli.zoo.native_convolution import ACTIVATION_CODES, fits, native_convolution
+
+FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "leaky_relu": lambda x: functional.leaky_relu(x, LEAKY_SLOPE),
+}
 
 
-def convolve(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """(m or 1, n, h, w, i), (m, o, i, k, k) -> (m, n, ⌈h/stride⌉, ⌈w/stride⌉, o); padding k // 2, k odd."""
-    out: Tensor = _Convolution.apply(x, weight, stride)  # type: ignore[no-untyped-call]
-    return out
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: str = "identity") -> Tensor:
+    """σ(convolution + bias), padding k // 2, k odd.
+
+    (m or 1, n, h, w, i), (m, o, i, k, k), (m, o) -> (m, n, ⌈h/stride⌉, ⌈w/stride⌉, o)
+    """
+    if activation in ACTIVATION_CODES and fits(x, weight, stride) and native_convolution() is not None:
+        fused: Tensor = _Native.apply(x, weight, bias, stride, activation)  # type: ignore[no-untyped-call]
+        return fused
+    out: Tensor = _Gathered.apply(x, weight, stride)  # type: ignore[no-untyped-call]
+    if bias is not None:
+        out = out + bias[:, None, None, None].to(out.dtype)
+    return FUNCTIONS[activation](out)
 
 
-class _Convolution(torch.autograd.Function):
+class _Native(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: str) -> Tensor:
+        native = native_convolution()
+        assert native is not None
+        kernel = weight.permute(0, 3, 4, 2, 1).contiguous()
+        x = x.contiguous()
+        fixed = None if bias is None else bias.contiguous()
+        out = native.forward(x, kernel, fixed, stride, activation, LEAKY_SLOPE)
+        if activation == "tanh":
+            out.tanh_()
+        ctx.save_for_backward(x, kernel, out)
+        ctx.stride, ctx.activation = stride, activation
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:
+        native = native_convolution()
+        assert native is not None
+        x, kernel, out = ctx.saved_tensors
+        wants = (ctx.needs_input_grad[0], ctx.needs_input_grad[2])
+        moved = upstream[0].contiguous()
+        by_input, by_kernel, by_bias = native.backward(
+            x, kernel, out, moved, ctx.stride, ctx.activation, LEAKY_SLOPE, wants
+        )
+        return by_input, by_kernel.permute(0, 4, 3, 1, 2), by_bias, None, None
+
+
+class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
         patches = _patches(x, weight.shape[-1], stride)

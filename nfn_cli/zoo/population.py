@@ -228,7 +228,7 @@ def _random_layers(generator: np.random.Generator, size: int, residual: bool) ->
     for index in range(int(generator.integers(2, 7))):
         # halve while the image is large, then less and less often
         halve = index == 0 or size > 8 or (size > 2 and generator.random() < (0.6 if size > 4 else 0.3))
-        width = 4 * round(float(np.exp(generator.uniform(np.log(8), np.log(64)))) / 4)
+        width = 8 * round(float(np.exp(generator.uniform(np.log(8), np.log(64)))) / 8)
         if residual and layers and not halve and generator.random() < 0.7:
             width = layers[-1].width  # where the identity can be the shortcut
         size = -(-size // 2) if halve else size

@@ -28,7 +28,13 @@ ORDER = (
     "cli",
 )
 TORCH_ROOMS = {"networks", "train", "predictors"}
-ZOO_MAKING = {"batched_cnn.py", "batched_convolution.py", "group_optimizer.py", "training_run.py"}
+ZOO_MAKING = {
+    "batched_cnn.py",
+    "batched_convolution.py",
+    "group_optimizer.py",
+    "native_convolution.py",
+    "training_run.py",
+}
 TORCH_FREE_FILES = {"card.py", "chain_input.py", "shipped.py", "generalization.py", "__init__.py"}
 
 
