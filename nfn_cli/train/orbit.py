@@ -77,31 +77,40 @@ def _acted(array: Array, actions: tuple[Action, ...], elements: FlatBatch, dtype
     return out
 
 
-def _piece(array: Array, actions: tuple[Action, ...], elements: FlatBatch) -> Array:
+def _piece(part: Array, actions: tuple[Action, ...], elements: FlatBatch) -> Array:
     """Whole axes change places first; then the columns of grouped weights, by the rows they now stand in; then numbers."""
-    part = array.astype(np.float64)
+    whole = [action for action in actions if action.groups == 1]
     # several actions on one axis move it in one and the same way
-    for dim, action in {action.dim: action for action in actions if action.groups == 1}.items():
+    for dim, action in {action.dim: action for action in whole}.items():
         if (index := sources(action, elements)) is not None:
-            part = np.take_along_axis(part, _along(index, dim, part.ndim), dim + 1)
+            part = _taken(part, index, dim + 1)
+    part = part.astype(np.float64)
     for action in actions:
         if action.groups > 1:
             part = _grouped(part, action, elements)
-    whole = [action for action in actions if action.groups == 1]
     offset = next((action.offset for action in whole if action.offset), 0.0)
-    part += offset
+    if offset:
+        part += offset
     for action in whole:
         if (factor := multipliers(action, elements)) is not None:
             part *= _along(factor, action.dim, part.ndim)
-    part -= offset
+    if offset:
+        part -= offset
     for action in whole:
         if action.phase:
             part += _along(_padded(elements.shift, 0)[:, action.shift] * action.phase, action.dim, part.ndim)
     return part
 
 
+def _taken(part: Array, index: IntArray, axis: int) -> Array:
+    """Row r of the result is row r of `part` with slices `index[r]` along `axis`; whatever lies behind is copied in one piece."""
+    flat = part.reshape(len(part), -1, part.shape[axis], *part.shape[axis + 1 :])
+    row, before = np.arange(len(part))[:, None, None], np.arange(flat.shape[1])[:, None]
+    return np.asarray(flat[row, before, index[:, None, :]].reshape(part.shape))
+
+
 def multipliers(action: Action, elements: FlatBatch) -> FloatArray | None:
-    """(rows, length of the axis) factors of one action; None when it has none."""
+    """(rows, length of the axis) factors of one action; None when all are 1."""
     factor: Any = None
     if action.exponent:
         powers = action.power * action.exponent
@@ -111,7 +120,7 @@ def multipliers(action: Action, elements: FlatBatch) -> FloatArray | None:
         odd = _padded(elements.shift, 0)[:, action.shift] % 2 != 0
         signs = np.where(odd, -signs, signs)
         factor = signs if factor is None else factor * signs
-    return None if factor is None else np.asarray(factor)
+    return None if factor is None or (factor == 1.0).all() else np.asarray(factor)
 
 
 def sources(action: Action, elements: FlatBatch) -> IntArray | None:
