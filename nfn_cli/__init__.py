@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         predict_generalization,
         predict_many,
         random_element,
+        reduce,
         save,
         symmetry_report,
     )
     from nfn_cli.canonical import CanonicalOptions
+    from nfn_cli.canonical.reduction import ReduceOptions
     from nfn_cli.errors import NfnError
     from nfn_cli.graph import NameOptions
     from nfn_cli.symmetry import GroupElement, read_element, write_element
@@ -35,6 +37,7 @@ _PLACES = {
     "GroupElement": "nfn_cli.symmetry",
     "NameOptions": "nfn_cli.graph",
     "NfnError": "nfn_cli.errors",
+    "ReduceOptions": "nfn_cli.canonical.reduction",
     "read_element": "nfn_cli.symmetry",
     "write_element": "nfn_cli.symmetry",
 }
@@ -45,6 +48,7 @@ __all__ = [
     "Model",
     "NameOptions",
     "NfnError",
+    "ReduceOptions",
     "act",
     "canonicalize",
     "load",
@@ -53,6 +57,7 @@ __all__ = [
     "predict_many",
     "random_element",
     "read_element",
+    "reduce",
     "save",
     "symmetry_report",
     "write_element",

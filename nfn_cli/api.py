@@ -18,6 +18,7 @@ from nfn_cli.symmetry import symmetry_report as _symmetry_report
 
 if TYPE_CHECKING:
     from nfn_cli.canonical import Canonicalized, CanonicalOptions
+    from nfn_cli.canonical.reduction import Reduced, ReduceOptions
     from nfn_cli.checkpoint import Saved
     from nfn_cli.predictors import Prediction
 
@@ -66,6 +67,22 @@ def canonicalize(
     model = open_model(source, options)
     with _located(model):
         return _canonicalize(model.checkpoint, model.networks, form or CanonicalOptions())
+
+
+def reduce(
+    source: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    how: ReduceOptions | None = None,
+    *,
+    writable: bool = True,
+) -> Reduced:
+    """A checkpoint without dead, constant and repeated units; see `nfn_cli.canonical.reduction.reduce`. Nothing is written."""
+    from nfn_cli.canonical.reduction import ReduceOptions
+    from nfn_cli.canonical.reduction import reduce as _reduce
+
+    model = open_model(source, options)
+    with _located(model):
+        return _reduce(model.checkpoint, model.networks, how or ReduceOptions(), writable=writable)
 
 
 def act(
@@ -142,6 +159,7 @@ __all__ = [
     "predict_generalization",
     "predict_many",
     "random_element",
+    "reduce",
     "save",
     "symmetry_report",
 ]

@@ -155,6 +155,11 @@ def verify(before: Checkpoint, after: Checkpoint, networks: Sequence[Network], *
     return Verification(change, _precision(before.tensors, names).outputs)
 
 
+def output_tolerance(tensors: Tensors, names: Sequence[str]) -> float:
+    """How far outputs may move, relatively, through rounding of these tensors' coarsest element type."""
+    return _precision(tensors, names).outputs
+
+
 def _precision(tensors: Tensors, names: Any) -> _Precision:
     found = [_PRECISIONS[tensors[name].dtype.name] for name in names if tensors[name].dtype.name in _PRECISIONS]
     return max(found, key=lambda precision: precision.rounding, default=_PRECISIONS["float64"])

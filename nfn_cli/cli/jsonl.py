@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def write_object(value: Mapping[str, Any]) -> None:
-    print(json.dumps(_plain(value), allow_nan=False), file=sys.stdout, flush=True)
+    print(text_of(value), file=sys.stdout, flush=True)
+
+
+def text_of(value: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(value), allow_nan=False)
 
 
 def error_object(command: str, path: str, error: NfnError) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from nfn_cli.cli.audit_invariance import audit_invariance
 from nfn_cli.cli.canonicalize import canonicalize
 from nfn_cli.cli.predict_generalization import predict_generalization
 from nfn_cli.cli.predictors import predictors
+from nfn_cli.cli.reduce import reduce
 from nfn_cli.cli.session import Session, process
 from nfn_cli.cli.symmetry_report import symmetry_report
 
@@ -45,6 +46,7 @@ def _root(
 app.command("symmetry-report")(symmetry_report)
 app.command("canonicalize")(canonicalize)
 app.command("act")(act)
+app.command("reduce")(reduce)
 app.command("predict-generalization")(predict_generalization)
 app.command("predictors")(predictors)
 app.command("audit-invariance")(audit_invariance)
