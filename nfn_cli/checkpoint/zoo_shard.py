@@ -80,14 +80,21 @@ def shard_path(folder: Path, name: str) -> Path:
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """The shards that are whole, in the order in which their rows are numbered."""
+    """The shards that are whole, in the order in which their rows are numbered.
+
+    Raises:
+        Refused: a shard whose name is no plain file name, or `shards` is no folder.
+    """
     try:
-        found = [path for path in (folder / SHARDS).iterdir() if path.suffix == ".safetensors"]
+        files = [path for path in (folder / SHARDS).iterdir() if not path.name.startswith(".")]
+        found = [path for path in files if path.suffix == ".safetensors"]
     except FileNotFoundError:
         return []
     except NotADirectoryError:
         raise Refused(f"{SHARDS} is no folder", where=printable(folder), code="bad-zoo") from None
-    return sorted((path for path in found if _NAME.fullmatch(path.stem)), key=lambda path: path.stem)
+    for path in found:
+        shard_path(folder, path.stem)
+    return sorted(found, key=lambda path: path.stem)
 
 
 def open_shard(path: Path) -> Shard:

@@ -14,6 +14,7 @@ from nfn_cli.cli.predictors import predictors
 from nfn_cli.cli.reduce import reduce
 from nfn_cli.cli.session import Session, process
 from nfn_cli.cli.symmetry_report import symmetry_report
+from nfn_cli.cli.zoo import zoo
 
 app = typer.Typer(
     name="nfn",
@@ -50,6 +51,7 @@ app.command("reduce")(reduce)
 app.command("predict-generalization")(predict_generalization)
 app.command("predictors")(predictors)
 app.command("audit-invariance")(audit_invariance)
+app.add_typer(zoo)
 
 
 def main() -> None:

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from nfn_cli.cli.jsonl import error_object, write_object
 from nfn_cli.errors import ExitCode, NfnError, SurroundingsFailed, WrongUsage
+
+Item = TypeVar("Item")
 
 
 class Session:
@@ -95,7 +97,7 @@ def expanded(inputs: Sequence[str]) -> Iterator[str]:
         yield from found
 
 
-def progress(items: list[str], command: str) -> Iterator[str]:
+def progress(items: list[Item], command: str) -> Iterator[Item]:
     """The items, with a bar on standard error where a person watches and there is more than one."""
     if len(items) < 2 or not sys.stderr.isatty():
         yield from items

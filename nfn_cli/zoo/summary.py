@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph
 from nfn_cli.graph.stored_graph import functions_of
-from nfn_cli.zoo.columns import Columns, IntArray
+from nfn_cli.zoo.checkpoint_folder import Progress
+from nfn_cli.zoo.columns import Columns
 from nfn_cli.zoo.model import Zoo
-from nfn_cli.zoo.split import split_of_run
+from nfn_cli.zoo.open_zoo import final_rows, form_of, open_zoo
+from nfn_cli.zoo.split_table import split_summary
 
 _DISTINCT = 1000  # different words of a column that are told apart
 _SHOWN = 8
+_TEST_FRACTION = 0.15
 
 
 @dataclass(frozen=True)
@@ -123,17 +127,19 @@ def column_summaries(columns: Columns) -> list[dict[str, Any]]:
     return [summary.as_json(name) for name, summary in found.items()]
 
 
-def zoo_summary(zoo: Zoo, final: IntArray) -> dict[str, Any]:
-    """Everything `nfn zoo info` tells, as plain values.
+def summary_of(path: str | Path, progress: Progress = iter) -> dict[str, Any]:
+    """Everything `nfn zoo info` tells of a zoo of any form, as plain values.
 
-    Args:
-        zoo: all its rows.
-        final: (k,) the rows that are the last checkpoint of their run.
+    Raises:
+        Refused, SurroundingsFailed: as `open_zoo`.
     """
+    zoo = open_zoo(path, final_only=False, progress=progress)
+    final = zoo.where(final_rows(zoo, form_of(Path(path))))
     told = _runs_told(zoo)
     return {
         "description": zoo.description,
         "rows": len(zoo),
+        "form": form_of(Path(path)).name,
         "final_rows": len(final),
         "runs": len(np.unique(zoo.runs)) if told else None,
         "families": [
@@ -152,26 +158,12 @@ def zoo_summary(zoo: Zoo, final: IntArray) -> dict[str, Any]:
             for kind in [network_kind(family.graph)]
         ],
         "columns": column_summaries(zoo.columns),
-        "split": split_summary(zoo.where(final), 0.15, 0) if told else None,
+        "split": split_summary(final, _TEST_FRACTION, 0) if told else None,
         "left_out": [{"path": each.path, "code": each.code, "reason": each.reason} for each in zoo.left_out],
     }
 
 
-def split_summary(zoo: Zoo, test_fraction: float, seed: int) -> dict[str, Any]:
-    """Rows and runs on each side of a split by run."""
-    runs = zoo.runs
-    names, of = np.unique(runs, return_inverse=True)
-    test = split_of_run(names.tolist(), test_fraction, seed)
-    sides: Mapping[str, Any] = {
-        side: {"rows": int(here[of].sum()), "runs": int(here.sum())}
-        for side, here in (("train", ~test), ("test", test))
-    }
-    return {"test_fraction": test_fraction, "seed": seed, **sides}
-
-
 def _runs_told(zoo: Zoo) -> bool:
-    from nfn_cli.errors import Refused
-
     try:
         return len(zoo.runs) == len(zoo)
     except Refused:

@@ -1,0 +1,89 @@
+"""cli/zoo_import.py: `nfn zoo import`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from nfn_cli.cli import options as o
+from nfn_cli.cli import zoo_options as z
+
+if TYPE_CHECKING:
+    from nfn_cli.zoo.checkpoint_folder import Progress
+
+
+def import_(
+    source: z.Source,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.", show_default=False)],
+    activation: z.OnlyActivation = None,
+    final_only: z.FinalOnly = True,
+    score: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--score",
+            metavar="COLUMN",
+            help="A column that must hold a number; rows without one are left out. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a zoo in shards that is there.")] = False,
+    json: o.Json = False,
+) -> None:
+    """Bring a zoo of any form into shards, which open at once whatever their size.
+
+    Networks of one architecture lie together, their graph with them, the columns beside them. Checkpoints that cannot be
+    taken are named on standard error with the reason; the others are imported. A column config.activation (or activation)
+    of the CSV states the activation of checkpoints that do not say it themselves.
+
+    Examples:
+
+      nfn zoo import cifar10_small_cnn_zoo -o zoo --activation relu
+
+      nfn zoo import runs/scores.csv -o zoo --score test_accuracy --all
+    """
+    from nfn_cli.cli import render
+    from nfn_cli.cli.jsonl import write_object
+    from nfn_cli.cli.session import Session
+    from nfn_cli.zoo.import_zoo import import_zoo
+
+    session = Session("zoo-import", json)
+    with session.guarded(source):
+        done = import_zoo(
+            source,
+            output,
+            activation=activation,
+            final_only=final_only,
+            scores=score or (),
+            force=force,
+            opening=_progress("opening"),
+            writing=_progress("writing"),
+        )
+        for each in done.left_out:
+            session.note(f"left out {each.path}: {each.reason}")
+        if json:
+            write_object(
+                {
+                    "schema": "nfn.zoo-import/1",
+                    "path": source,
+                    "output": str(done.path),
+                    "rows": done.rows,
+                    "families": [{"name": name, "rows": rows} for name, rows in done.families.items()],
+                    "left_out": [vars(each) for each in done.left_out],
+                }
+            )
+        else:
+            left = f", {len(done.left_out)} left out" if done.left_out else ""
+            render.line(f"{done.path}: {done.rows:,} networks in {len(done.families)} families{left}")
+    session.end()
+
+
+def _progress(what: str) -> Progress:
+    def shown(numbers: Sequence[int]) -> Iterator[int]:
+        from nfn_cli.cli.session import progress
+
+        return progress(list(numbers), what)
+
+    return shown
