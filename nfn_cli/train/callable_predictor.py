@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 def is_reference(text: str) -> bool:
     """Whether a text is `module:function`; what exists as a file or folder never is."""
-    return _REFERENCE.fullmatch(text) is not None and not Path(text).exists()
+    return _REFERENCE.fullmatch(text) is not None and not os.path.exists(text)
 
 
 def callable_predictor(reference: str, framework: str = "numpy") -> Audited:
