@@ -28,7 +28,7 @@ def rewritten(
             continue
         seen = reader.terms(keep)
         weight = aliases.get(reader.op.parameters["weight"], reader.op.parameters["weight"])
-        if len(seen.moved):
+        if len(seen.moved) or seen.mixes:
             changed[weight] = _taken_over(reader.op, reader.reading, seen, tensors[weight])
         if reader.absorber is not None and seen.rest.any():
             added, _ = reader.reading.constants(seen)

@@ -16,7 +16,7 @@ from nfn_cli.symmetry.element import FloatArray
 from nfn_cli.symmetry.relations import BoolArray
 
 # In the order in which a unit is said to be removed by one where several hold.
-RULES = ("unread", "constant", "always-off", "dependent", "duplicate")
+RULES = ("unread", "constant", "always-off", "dependent", "duplicate", "mixed")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Removed:
         tensor, axis, index: where it stood in the original file: the first tensor that makes it.
         rule: "unread": nothing depended on it. "constant": nothing fed it, its constant went into the next bias.
             "always-off": relu keeps it at 0 for every input in the stated range. "duplicate": a multiple of another.
-            "dependent": a linear combination of others that are linear on the whole range.
+            "dependent": a linear combination of others that are linear on the whole range. "mixed": one of several between
+            two linear layers, fewer of which hold the layers' product; those that stay are mixtures, so none has a number.
         kept: tensor and index of the unit that took over its outgoing weights.
         factor: the unit is so many times that one (plus `constant`).
         constant: what went into biases, times its outgoing weights.
@@ -36,7 +37,7 @@ class Removed:
 
     tensor: str
     axis: int
-    index: int
+    index: int | None
     rule: str
     kept: tuple[str, int] | None
     factor: float | None
@@ -66,6 +67,12 @@ class Origins:
     def of(self, place: Place) -> IntArray:
         found = self._index.get((place.tensor, place.dim))
         return np.arange(len(place.units)) if found is None else found
+
+    def forget(self, layout: Layout, units: IntArray) -> None:
+        """These units are mixtures now and have no number."""
+        for place in layout.places:
+            if place.groups == 1 and np.isin(place.units, units).any():
+                self._index[place.tensor, place.dim] = np.where(np.isin(place.units, units), -1, self.of(place))
 
     def cut(self, layout: Layout, keep: BoolArray) -> None:
         for place in {(p.tensor, p.dim): p for p in layout.places if p.groups == 1}.values():
@@ -102,14 +109,22 @@ def certified(
 
 def _entry(name: Any, reasons: _Reasons, unit: int) -> Removed:
     rule, stand = RULES[reasons.rule[unit]], int(reasons.stand[unit])
-    tensor, axis, index = name(unit)
+    tensor, axis, number = name(unit)
+    index = number if number >= 0 else None
     kept = None
     if stand >= 0:
-        other, _, number = name(stand)
-        kept = (other, number)
+        other, _, stands = name(stand)
+        kept = (other, stands) if stands >= 0 else None
     constant = float(reasons.constant[unit]) if rule in ("constant", "always-off", "duplicate", "dependent") else None
-    factor = float(reasons.factor[unit]) if kept is not None else None
+    factor = float(reasons.factor[unit]) if stand >= 0 else None
     return Removed(tensor, axis, index, rule, kept, factor, constant, float(reasons.residual[unit]))
+
+
+def mixed(layout: Layout, units: IntArray, width: int, residual: float) -> list[Removed]:
+    """One entry for each unit fewer between two layers."""
+    places, where = _first_places(layout)
+    place = places[int(where[0, units[0]])]
+    return [Removed(place.tensor, place.dim, None, "mixed", None, None, None, residual)] * (len(units) - width)
 
 
 def _reasons(layout: Layout, numberings: Sequence[Numbering], readers: Sequence[Reader], keep: BoolArray) -> _Reasons:
@@ -118,11 +133,14 @@ def _reasons(layout: Layout, numberings: Sequence[Numbering], readers: Sequence[
     for reader in readers:
         seen = reader.terms(keep)
         gone = ~keep[reader.into]
-        constant = gone & (seen.stand < 0)
+        constant = gone & (seen.stand == -1)
         found.rule[reader.into[constant]] = np.maximum(found.rule[reader.into[constant]], 1)
         found.constant[reader.into[constant]] = seen.rest[constant]
         moved = seen.moved
         moved = moved[gone[moved] & keep[reader.into[seen.stand[moved]]]]
+        combined = gone & (seen.stand == -2)
+        found.rule[reader.into[combined]] = np.maximum(found.rule[reader.into[combined]], 3)
+        found.constant[reader.into[combined]] = seen.rest[combined]
         units = reader.into[moved]
         found.rule[units], found.stand[units] = 4, reader.into[seen.stand[moved]]
         found.factor[units], found.constant[units] = seen.ratio[moved], seen.rest[moved]

@@ -14,7 +14,9 @@ import numpy as np
 from nfn_cli.canonical.reduction.affine import Affine
 from nfn_cli.canonical.reduction.constants import Absorber
 from nfn_cli.canonical.reduction.layout import AxisUnits, Layout
+from nfn_cli.canonical.reduction.linear import Rows, with_combinations
 from nfn_cli.canonical.reduction.movement import movement
+from nfn_cli.canonical.reduction.precision import Precision
 from nfn_cli.canonical.reduction.reading import Reading, Terms, terms, untouched_terms
 from nfn_cli.graph.model import Network, Op
 from nfn_cli.symmetry.axis import IntArray
@@ -36,6 +38,7 @@ class Reader:
         x: what is known of the input slots.
         rewritable: whether the weight belongs to this layer alone.
         absorber: what takes up constants, if anything does.
+        sources: layers whose outputs, where linear, may be combined.
     """
 
     network: int
@@ -46,7 +49,8 @@ class Reader:
     out: IntArray
     rewritable: bool
     absorber: Absorber | None
-    tolerance: float
+    precision: Precision
+    sources: list[Rows]
     _seen: tuple[BoolArray, BoolArray] | None = field(default=None)
 
     def terms(self, keep: BoolArray) -> Terms:
@@ -54,7 +58,11 @@ class Reader:
         kept = keep[self.into]
         if not self.rewritable:
             return untouched_terms(self.x, kept)
-        return terms(self.x, self.reading.groups, self.absorber is not None, kept, self.tolerance)
+        absorbs = self.absorber is not None
+        seen = terms(self.x, self.reading.groups, absorbs, kept, self.precision.factors)
+        if self.reading.groups == 1 and self.sources:
+            seen = with_combinations(seen, self.x, self.sources, absorbs, kept, self.precision)
+        return seen
 
     def needs(self, keep: BoolArray) -> IntArray | None:
         """Units that must be kept for those that are; None where nothing changed since the last question."""

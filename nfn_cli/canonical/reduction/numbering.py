@@ -15,6 +15,7 @@ from nfn_cli.canonical.reduction.affine import Affine, Kinds, joined
 from nfn_cli.canonical.reduction.duplicates import multiples
 from nfn_cli.canonical.reduction.intervals import Bounds
 from nfn_cli.canonical.reduction.layout import Layout
+from nfn_cli.canonical.reduction.linear import Rows
 from nfn_cli.canonical.reduction.movement import movement
 from nfn_cli.canonical.reduction.precision import Precision
 from nfn_cli.canonical.reduction.reading import Reading, Tensors, padded, reading_of, terms
@@ -45,6 +46,7 @@ class Numbering:
         values: value -> one axis of it, the one that layers read.
         residual: value -> (n,) relative distance of each slot from the one it repeats.
         off: value -> (n,) units that intervals prove always off.
+        rows: what functions are made of, for layers whose outputs may be combined.
     """
 
     graph: Graph
@@ -58,6 +60,7 @@ class Numbering:
     values: dict[str, Affine] = field(default_factory=dict)
     residual: dict[str, FloatArray] = field(default_factory=dict)
     off: dict[str, BoolArray] = field(default_factory=dict)
+    rows: list[Rows] = field(default_factory=list)
 
     def run(self) -> Numbering:
         for op in self.graph.ops:
@@ -115,7 +118,14 @@ def _layer(op: Op, at: Numbering) -> Affine | None:
     key = np.repeat(np.arange(g), o)
     found = multiples(lambda index: reading.rows(seen, index), g * o, key, *at.precision.of_rows)
     at.residual[op.output] = found.residual
-    return _made(at, x.axis, found.of, found.factor, bias + added, blur + uncertain)
+    first = at.kinds.count
+    made = _made(at, x.axis, found.of, found.factor, bias + added, blur + uncertain)
+    if at.linear and g == 1:
+        lead = np.zeros(at.kinds.count - first, np.int64)
+        known = np.flatnonzero(found.of >= 0)
+        lead[made.kind[known] - first] = found.of[known]
+        at.rows.append(Rows(first, lead, reading, seen))
+    return made
 
 
 def _each_alone(op: Op, at: Numbering, reading: Reading, x: Affine, bias: FloatArray) -> Affine:

@@ -25,16 +25,26 @@ _CHUNK_ENTRIES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
+class Mix:
+    """Slots gone[i] are Σ_j coefficients[i, j] · slots stay[j], and their rest."""
+
+    gone: IntArray
+    stay: IntArray
+    coefficients: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class Terms:
-    """Input slot i is ratio[i] · slot stand[i] + rest[i]; where stand is −1 it is the constant rest[i]."""
+    """Input slot i is ratio[i] · slot stand[i] + rest[i]; where stand is −1 it is rest[i] alone, where −2 see `mixes`."""
 
     stand: IntArray
     ratio: FloatArray
     rest: FloatArray
+    mixes: tuple[Mix, ...] = ()
 
     @property
     def moved(self) -> IntArray:
-        """Slots that others stand for."""
+        """Slots that one other stands for."""
         return np.flatnonzero((self.stand != np.arange(len(self.stand))) & (self.stand >= 0))
 
 
@@ -136,7 +146,7 @@ class Reading:
         step = max(1, _CHUNK_ENTRIES // max(1, i * k))
         for start in range(0, len(rows), step):
             index = rows[start : start + step]
-            if g == 1 and not len(seen.moved):
+            if g == 1 and not len(seen.moved) and not seen.mixes:
                 found[0] |= (self.view[0, index] != 0).any(axis=(0, 2))
                 continue
             part, parts = self.rows(seen, index)
@@ -147,17 +157,21 @@ class Reading:
 
 def _merged(part: FloatArray, seen: Terms, moved: IntArray) -> FloatArray:
     """(rows, inputs, kernel): every slot's column added to the column of the slot that stands for it."""
-    if not len(moved):
+    if not len(moved) and not seen.mixes:
         return part
     part = part.copy()
-    order = moved[np.argsort(seen.stand[moved], kind="stable")]
-    target, start = np.unique(seen.stand[order], return_index=True)
-    part[:, target] += np.add.reduceat(part[:, order] * seen.ratio[order][:, None], start, axis=1)
+    if len(moved):
+        order = moved[np.argsort(seen.stand[moved], kind="stable")]
+        target, start = np.unique(seen.stand[order], return_index=True)
+        part[:, target] += np.add.reduceat(part[:, order] * seen.ratio[order][:, None], start, axis=1)
+    for mix in seen.mixes:
+        part[:, mix.stay] += np.einsum("rik,ij->rjk", part[:, mix.gone], mix.coefficients)
     return part
 
 
 def _merged_magnitudes(parts: FloatArray, seen: Terms, moved: IntArray) -> FloatArray:
-    return _merged(parts, Terms(seen.stand, np.abs(seen.ratio), seen.rest), moved)
+    mixes = tuple(Mix(mix.gone, mix.stay, np.abs(mix.coefficients)) for mix in seen.mixes)
+    return _merged(parts, Terms(seen.stand, np.abs(seen.ratio), seen.rest, mixes), moved)
 
 
 def reading_of(op: Op, tensors: Tensors, rounding: float) -> Reading | None:

@@ -17,10 +17,11 @@ from nfn_cli.canonical.canonicalize import Verification, output_tolerance
 from nfn_cli.canonical.reduction import functions as _functions  # noqa: F401 — fills the table of steps
 from nfn_cli.canonical.reduction.affine import Kinds
 from nfn_cli.canonical.reduction.apply import narrowed, rewritten, shrunk
-from nfn_cli.canonical.reduction.certificate import Origins, Removed, certified
+from nfn_cli.canonical.reduction.certificate import Origins, Removed, certified, mixed
 from nfn_cli.canonical.reduction.constants import absorber, constants_left, uses_of_tensors
 from nfn_cli.canonical.reduction.dead import Reader, live_units
 from nfn_cli.canonical.reduction.intervals import find_bounds
+from nfn_cli.canonical.reduction.layers_in_a_row import Narrowed, narrowings
 from nfn_cli.canonical.reduction.layout import Layout, find_layout
 from nfn_cli.canonical.reduction.numbering import Numbering
 from nfn_cli.canonical.reduction.precision import Precision, precision_of
@@ -167,17 +168,38 @@ def _round(state: _State, precision: Precision, options: ReduceOptions, origins:
     layout = find_layout(state.networks, state.aliases)
     numberings = [_numbered(state, layout, number, precision, options) for number in range(len(state.networks))]
     readers = _readers(state, layout, numberings, precision)
+    if options.linear:
+        narrower = narrowings(layout, state.networks, readers, state.tensors, precision)
+        if narrower:
+            return _narrower(state, layout, narrower, origins)
     keep = live_units(layout, state.networks, readers)
     removed = certified(layout, numberings, readers, keep, origins)
     if not removed:
         return _Step(state, [], _left(layout, readers, keep))
     changed = rewritten(readers, state.tensors, state.aliases, keep)
-    small = shrunk(layout, state.tensors, changed, keep)
     origins.cut(layout, keep)
+    return _Step(_without(state, layout, changed, keep), removed, ())
+
+
+def _narrower(state: _State, layout: Layout, found: list[Narrowed], origins: Origins) -> _Step:
+    keep = np.ones(len(layout.fixed), bool)
+    changed: dict[str, Array] = {}
+    removed = []
+    for pair in found:
+        changed |= pair.tensors
+        keep[pair.units[pair.width :]] = False
+        removed += mixed(layout, pair.units, pair.width, pair.residual)
+        origins.forget(layout, pair.units)
+    origins.cut(layout, keep)
+    return _Step(_without(state, layout, changed, keep), removed, ())
+
+
+def _without(state: _State, layout: Layout, changed: Mapping[str, Array], keep: BoolArray) -> _State:
+    small = shrunk(layout, state.tensors, changed, keep)
     tensors = {name: small.get(state.aliases.get(name, name), array) for name, array in state.tensors.items()}
     shapes = {name: tuple(array.shape) for name, array in tensors.items()}
     networks = tuple(narrowed(net, layout, number, shapes, keep) for number, net in enumerate(state.networks))
-    return _Step(replace(state, networks=networks, tensors=tensors), removed, ())
+    return replace(state, networks=networks, tensors=tensors)
 
 
 def _left(layout: Layout, readers: Sequence[Reader], keep: BoolArray) -> tuple[str, ...]:
@@ -218,7 +240,7 @@ def _readers(state: _State, layout: Layout, numberings: Sequence[Numbering], pre
             owner = state.aliases.get(op.parameters["weight"], op.parameters["weight"])
             alone = uses[owner] == 1
             takes = absorber(op, network.graph, uses, state.aliases)
-            found.append(Reader(number, op, reading, x, into, out, alone, takes, precision.factors))
+            found.append(Reader(number, op, reading, x, into, out, alone, takes, precision, numbering.rows))
     return found
 
 
