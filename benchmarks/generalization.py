@@ -1,156 +1,169 @@
-"""benchmarks/generalization.py: shipped predictors beside baselines on weight statistics, on the same held-out runs.
+"""benchmarks/generalization.py: every method of predicting test accuracy from weights, on the same held-out runs.
 
-    python benchmarks/generalization.py --zoo ZOO_DIR
+    python benchmarks/generalization.py --zoo ZOO_DIR [--work FOLDER] [--methods "HNP; StatNet"] [--seeds 3] [--quick]
 
-Baselines see mean, variance and the quantiles 0, 25, 50, 75 and 100 of every tensor (Unterthiner et al. 2020), and are
-trained on all rows of the runs that are not test runs, as the predictors were: gradient boosting (needs scikit-learn,
-otherwise left out with a note) and an MLP. Everyone is then asked about the final checkpoints of the test runs as they
-are, and after a random member of the group took their place: unit scales U[1, 10] and U[1, 10⁴] for relu, random signs
-for tanh. The moved weights are rounded to float32, as a file would hold them.
+Methods learn from all checkpoints of the runs that are not test runs (split by run, 15 %, seed 0). They are then asked
+about the last checkpoints of the test runs as they are, and with a random member of the orbit in their place: unit scales
+U[1, 10] to U[1, 10⁴] for relu, random signs for tanh, permutations for both; moved weights are rounded to float32, as a
+file would hold them. Kendall's τ is given as mean ± standard deviation over seeds (of training and of the moves).
+
+Markdown goes to standard output; with --jsonl, each cell is one line of JSON in a file. With --work, a finished cell (one
+activation, method and seed) is a file there and is not computed again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from generalization_data import Split, load_split
+from generalization_methods import METHODS, Setting
 
-from nfn_cli.networks.balance import scaled
-from nfn_cli.networks.weight_features import WeightFeatures
-from nfn_cli.predictors import load_predictor
-from nfn_cli.train.generalization import GROUP_OF, default_config, load_tensors
+from nfn_cli.errors import NfnError
 from nfn_cli.train.metrics import scores
 
-Array = np.ndarray[Any, np.dtype[Any]]
-Guess = Callable[[WeightFeatures], Array]
+ACTIVATIONS = ("relu", "tanh")
+_QUICK_ROWS = 96
+Cell = dict[str, Any]
 
 
-def weight_statistics(raw: WeightFeatures) -> Array:
-    """(b, 7 · tensors): mean, variance and quantiles of each tensor's entries."""
-    parts = []
-    for tensor in (*raw.weights, *raw.biases):
-        entries = tensor.flatten(1).double().numpy()
-        parts += [entries.mean(1), entries.var(1), *np.quantile(entries, [0, 0.25, 0.5, 0.75, 1], axis=1)]
-    return np.stack(parts, 1)
-
-
-def gradient_boosting(train: WeightFeatures, target: Array) -> Guess | None:
-    """scikit-learn's histogram gradient boosting; None where it is not installed."""
-    try:
-        from sklearn.ensemble import HistGradientBoostingRegressor
-    except ImportError:
-        return None
-    model = HistGradientBoostingRegressor(max_iter=300, learning_rate=0.05, random_state=0)
-    model.fit(weight_statistics(train), target)
-    return lambda raw: np.asarray(model.predict(weight_statistics(raw)))
-
-
-def mlp(train: WeightFeatures, target: Array, members: int = 5) -> Guess:
-    """Standardized statistics into two hidden layers of 128; mean of several seeds."""
-    statistics = weight_statistics(train)
-    mean, spread = statistics.mean(0), statistics.std(0) + 1e-12
-    inputs, outputs = torch.from_numpy((statistics - mean) / spread).float(), torch.from_numpy(target).float()
-    models = [_fitted(inputs, outputs, seed) for seed in range(members)]
-
-    @torch.no_grad()
-    def guess(raw: WeightFeatures) -> Array:
-        x = torch.from_numpy((weight_statistics(raw) - mean) / spread).float()
-        return np.asarray(torch.stack([torch.sigmoid(model(x)[:, 0]) for model in models]).mean(0).double().numpy())
-
-    return guess
-
-
-def _fitted(inputs: Tensor, outputs: Tensor, seed: int, epochs: int = 150) -> nn.Module:
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Linear(inputs.shape[1], 128), nn.GELU(), nn.Dropout(0.1), nn.Linear(128, 128), nn.GELU(), nn.Linear(128, 1)
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    for _ in range(epochs):
-        for rows in torch.split(torch.randperm(len(inputs)), 64):
-            loss = nn.functional.binary_cross_entropy_with_logits(model(inputs[rows])[:, 0], outputs[rows])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        schedule.step()
-    return model.eval()
-
-
-def moved_by_scales(raw: WeightFeatures, largest: float, seed: int = 0) -> WeightFeatures:
-    """Unit scales from U[1, largest]."""
-    rng = np.random.default_rng(seed)
-    logs = [torch.from_numpy(np.log(rng.uniform(1.0, largest, w.shape[::2]))) for w in raw.weights[:-1]]
-    return scaled(raw.map(lambda t: t.double()), logs).map(lambda t: t.float())
-
-
-def moved_by_signs(raw: WeightFeatures, seed: int = 0) -> WeightFeatures:
-    """Unit signs, each −1 with probability one half."""
-    rng = np.random.default_rng(seed)
-    ends: list[Tensor | None] = [None]
-    ends += [torch.from_numpy(rng.choice([-1.0, 1.0], w.shape[::2])).float() for w in raw.weights[:-1]]
-    ends.append(None)
-    weights, biases = [], []
-    for i, (w, b) in enumerate(zip(raw.weights, raw.biases, strict=True)):
-        below, above = ends[i], ends[i + 1]
-        w, b = (w, b) if above is None else (w * above[:, None, :, None], b * above[:, None, :])
-        weights.append(w if below is None else w * below[:, None, None, :])
-        biases.append(b)
-    return WeightFeatures(tuple(weights), tuple(biases))
-
-
-MOVES: Mapping[str, Mapping[str, Callable[[WeightFeatures], WeightFeatures]]] = {
-    "relu": {
-        "original": lambda raw: raw,
-        "scales U[1, 10]": lambda raw: moved_by_scales(raw, 10.0),
-        "scales U[1, 1e4]": lambda raw: moved_by_scales(raw, 1e4),
-    },
-    "tanh": {"original": lambda raw: raw, "random signs": moved_by_signs},
-}
-
-
-def report(zoo: str, activation: str) -> None:
-    """Prints one Markdown table."""
-    data = load_tensors(zoo, default_config(activation))
-    test = data.test & data.final
-    train, held = (data.raw[torch.from_numpy(np.nonzero(keep)[0])] for keep in (~data.test, test))
-    actual = data.target[test]
-    predictor = load_predictor(f"generalization-cifar10gs-{activation}")
-    guesses: dict[str, Guess | None] = {
-        predictor.card.name: lambda raw: np.array(
-            [answer.predicted_test_accuracy for answer in predictor.predict_features(raw)]
-        ),
-        "gradient boosting on weight statistics": gradient_boosting(train, data.target[~data.test]),
-        "MLP on weight statistics": mlp(train, data.target[~data.test]),
-    }
-    moves = {name: move(held) for name, move in MOVES[activation].items()}
-    print(f"\n{activation}: {len(actual)} held-out runs, {int((~data.test).sum())} training checkpoints\n")
-    print("| " + " | ".join(["predictor", *(f"{name}: τ, R²" for name in moves)]) + " |")
-    print("| " + " | ".join(["---"] * (1 + len(moves))) + " |")
-    for name, guess in guesses.items():
-        if guess is None:
-            print(f"{name}: left out, needs scikit-learn (pip install scikit-learn)", file=sys.stderr)
-            continue
-        cells = [scores(guess(moved), actual) for moved in moves.values()]
-        print("| " + " | ".join([name, *(f"{s.kendall_tau:.3f}, {s.r2:.3f}" for s in cells)]) + " |")
+def cell(split: Split, method: str, setting: Setting) -> Cell:
+    """Fits one method with one seed and measures it."""
     start = time.perf_counter()
-    predictor.predict_features(data.raw)
-    print(f"\n{len(data.target) / (time.perf_counter() - start):.0f} networks a second in one batch")
+    fitted = METHODS[method](split.train, split.target, setting)
+    seconds = time.perf_counter() - start
+    found: dict[str, dict[str, float]] = {}
+    for number, (name, move) in enumerate(split.moves.items()):
+        result = scores(fitted.guess(split.moved_test(move, 1000 * setting.seed + number)), split.actual)
+        found[name] = {"kendall_tau": result.kendall_tau, "r2": result.r2, "mae": result.mae}
+    return {
+        "schema": "nfn.benchmark.generalization/1",
+        "activation": split.test.activation,
+        "method": method,
+        "seed": setting.seed,
+        "quick": setting.quick,
+        "train_rows": len(split.train),
+        "test_rows": len(split.test),
+        "scores": found,
+        "parameters": fitted.parameters,
+        "train_seconds": seconds,
+        "networks_per_second": throughput(fitted.guess, split, 128 if setting.quick else 1024),
+    }
+
+
+def throughput(guess: Any, split: Split, rows: int) -> float:
+    """Networks read, prepared and predicted a second in one batch, on one thread, the better of two runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = []
+        for _ in range(2):
+            batch = split.train.take(np.arange(rows) % len(split.train))
+            start = time.perf_counter()
+            guess(batch)
+            seconds.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return rows / min(seconds)
+
+
+def finished(work: Path | None, activation: str, method: str, setting: Setting) -> Path | None:
+    """Where a cell lies once it is done."""
+    if work is None:
+        return None
+    slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
+    return work / f"{activation}.{slug}.{setting.seed}{'.quick' if setting.quick else ''}.json"
+
+
+def cells(split: Split, methods: Sequence[str], settings: Sequence[Setting], work: Path | None) -> Iterable[Cell]:
+    """All cells of one activation; those that lie in the work folder, measured on as many rows, are read."""
+    for method in methods:
+        for setting in settings:
+            path = finished(work, split.test.activation, method, setting)
+            if path is not None and path.exists():
+                known: Cell = json.loads(path.read_text())
+                if (known["train_rows"], known["test_rows"]) == (len(split.train), len(split.test)):
+                    yield known
+                    continue
+            try:
+                result = cell(split, method, setting)
+            except NfnError as error:
+                print(f"{method}: left out: {error}", file=sys.stderr)
+                break
+            if path is not None:
+                partial = path.with_suffix(".partial")
+                partial.write_text(json.dumps(result))
+                partial.replace(path)
+            print(
+                f"{split.test.activation}, {method}, seed {setting.seed}: {result['train_seconds']:.0f} s",
+                file=sys.stderr,
+            )
+            yield result
+
+
+def table(activation: str, found: Sequence[Cell]) -> str:
+    """Markdown: one row a method."""
+    moves = list(found[0]["scores"])
+    head = ["method", *(f"τ {name}" for name in moves), "parameters", "train s", "networks/s"]
+    lines = [f"\n{activation}: {found[0]['test_rows']} held-out runs, {found[0]['train_rows']} training checkpoints\n"]
+    lines += ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    for method in dict.fromkeys(c["method"] for c in found):
+        mine = [c for c in found if c["method"] == method]
+        parameters = mine[0]["parameters"]
+        row = [method, *(_mean_and_spread([c["scores"][name]["kendall_tau"] for c in mine]) for name in moves)]
+        row += ["" if parameters is None else f"{parameters:,}"]
+        row += [f"{np.mean([c['train_seconds'] for c in mine]):.0f}"]
+        row += [f"{np.mean([c['networks_per_second'] for c in mine]):,.0f}"]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of this benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zoo", required=True, help="folder with weights.npy, metrics.csv.gz and layout.csv")
+    parser.add_argument("--zoo", required=True, help="a zoo in any form that `nfn zoo info` reads")
+    parser.add_argument("--activation", action="append", choices=ACTIVATIONS, help="default: both")
+    parser.add_argument("--methods", help=f"names, ; between them; default: all of {'; '.join(METHODS)}")
+    parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, …")
+    parser.add_argument("--work", type=Path, help="folder of finished cells")
+    parser.add_argument("--jsonl", type=Path, help="file for one JSON object a cell")
+    parser.add_argument("--threads", type=int, default=1, help="while training; inference is timed on one")
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed, hardly any networks and training: shows that it runs"
+    )
     options = parser.parse_args(arguments)
-    for activation in GROUP_OF:
-        report(options.zoo, activation)
+    methods = [name.strip() for name in options.methods.split(";")] if options.methods else list(METHODS)
+    unknown = sorted(set(methods) - set(METHODS))
+    if unknown:
+        parser.error(f"no method {', '.join(unknown)}; there are: {'; '.join(METHODS)}")
+    torch.set_num_threads(options.threads)
+    if options.work:
+        options.work.mkdir(parents=True, exist_ok=True)
+    settings = [Setting(seed, options.quick) for seed in range(1 if options.quick else options.seeds)]
+    lines: list[str] = []
+    for activation in options.activation or ACTIVATIONS:
+        split = load_split(options.zoo, activation)
+        split = split.thinned(_QUICK_ROWS) if options.quick else split
+        found = list(cells(split, methods, settings, options.work))
+        if found:
+            print(table(activation, found), flush=True)
+        lines += [json.dumps(one) for one in found]
+    if options.jsonl:
+        options.jsonl.write_text("".join(f"{line}\n" for line in lines))
 
 
 if __name__ == "__main__":
