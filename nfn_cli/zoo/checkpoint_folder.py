@@ -19,7 +19,8 @@ from nfn_cli.graph import NameOptions, find_networks
 from nfn_cli.graph.model import Graph
 from nfn_cli.graph.stored_graph import graph_from_text, graph_to_text
 from nfn_cli.printable import printable
-from nfn_cli.zoo.columns import Array, Columns, IntArray, TableFile, table_file
+from nfn_cli.zoo.columns import Columns, IntArray
+from nfn_cli.zoo.csv_blocks import Array, TableFile, table_file
 from nfn_cli.zoo.family import Family
 from nfn_cli.zoo.model import LeftOut, Zoo
 

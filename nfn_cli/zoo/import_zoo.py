@@ -18,7 +18,8 @@ from nfn_cli.errors import Refused, WrongUsage
 from nfn_cli.graph.stored_graph import functions_of
 from nfn_cli.printable import printable
 from nfn_cli.zoo.checkpoint_folder import Progress
-from nfn_cli.zoo.columns import Array, FloatArray
+from nfn_cli.zoo.columns import FloatArray
+from nfn_cli.zoo.csv_blocks import Array
 from nfn_cli.zoo.family import Family
 from nfn_cli.zoo.model import LeftOut, Zoo
 from nfn_cli.zoo.open_zoo import form_of, open_zoo

@@ -13,7 +13,8 @@ from nfn_cli.errors import Refused
 from nfn_cli.graph.graph_file import GRAPH_KEY
 from nfn_cli.graph.model import Network
 from nfn_cli.graph.stored_graph import graph_to_text, network_of
-from nfn_cli.zoo.columns import Array, Columns, FloatArray, IntArray
+from nfn_cli.zoo.columns import Columns, FloatArray, IntArray
+from nfn_cli.zoo.csv_blocks import Array
 from nfn_cli.zoo.family import Family
 from nfn_cli.zoo.runs import run_names
 

@@ -13,7 +13,8 @@ from nfn_cli.errors import NfnError, Refused, SurroundingsFailed, WrongUsage
 from nfn_cli.graph.stored_graph import functions_of
 from nfn_cli.printable import printable
 from nfn_cli.zoo.checkpoint_folder import Progress, open_checkpoint_folder, table_of
-from nfn_cli.zoo.columns import Array, Columns, FloatArray
+from nfn_cli.zoo.columns import Columns, FloatArray
+from nfn_cli.zoo.csv_blocks import Array
 from nfn_cli.zoo.model import Zoo
 from nfn_cli.zoo.runs import STEP, largest_step, last_step_of_run
 from nfn_cli.zoo.small_cnn_families import open_small_cnn_zoo

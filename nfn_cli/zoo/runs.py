@@ -6,7 +6,8 @@ import numpy as np
 
 from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
-from nfn_cli.zoo.columns import Array, Columns, FloatArray
+from nfn_cli.zoo.columns import Columns, FloatArray
+from nfn_cli.zoo.csv_blocks import Array
 
 _RUN_COLUMNS = ("run", "modeldir")
 _SETTINGS = "config."

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from nfn_cli.errors import Refused, SurroundingsFailed, WrongUsage
-from nfn_cli.zoo.columns import Columns, TableFile, table_file
+from nfn_cli.zoo.columns import Columns
+from nfn_cli.zoo.csv_blocks import TableFile, table_file
 from nfn_cli.zoo.runs import STEP, largest_step, run_names
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -16,7 +16,7 @@ from nfn_cli.errors import WrongUsage
 from nfn_cli.graph.model import Graph
 from nfn_cli.graph.small_cnn import LayerTensors, small_cnn_graph
 from nfn_cli.printable import printable
-from nfn_cli.zoo.columns import Array
+from nfn_cli.zoo.csv_blocks import Array
 from nfn_cli.zoo.family import Family, StackedTensors
 from nfn_cli.zoo.model import LeftOut, Zoo
 from nfn_cli.zoo.small_cnn import LayerColumns, ZooLayout, ZooRows, read_zoo

@@ -35,7 +35,8 @@ from nfn_cli.graph.graph_file import GRAPH_KEY
 from nfn_cli.graph.model import Graph
 from nfn_cli.graph.stored_graph import graph_from_text, graph_to_text
 from nfn_cli.printable import printable
-from nfn_cli.zoo.columns import Array, Columns, table_file
+from nfn_cli.zoo.columns import Columns
+from nfn_cli.zoo.csv_blocks import Array, table_file
 from nfn_cli.zoo.family import Family, StackedTensors
 from nfn_cli.zoo.model import Zoo
 

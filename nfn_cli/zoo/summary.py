@@ -13,7 +13,8 @@ from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph
 from nfn_cli.graph.stored_graph import functions_of
 from nfn_cli.zoo.checkpoint_folder import Progress
-from nfn_cli.zoo.columns import Columns
+from nfn_cli.zoo.columns import Columns, numbers_of
+from nfn_cli.zoo.csv_blocks import Array, texts_of
 from nfn_cli.zoo.model import Zoo
 from nfn_cli.zoo.open_zoo import final_rows, form_of, open_zoo
 from nfn_cli.zoo.split_table import split_summary
@@ -90,20 +91,20 @@ class ColumnSummary:
     numeric: bool = True
     words: set[str] = field(default_factory=set)
 
-    def see(self, cells: list[str]) -> None:
-        self.missing += cells.count("")
+    def see(self, cells: Array) -> None:
         if len(self.words) <= _DISTINCT:
-            self.words |= set(cells) - {""}
+            self.words |= set(texts_of(np.unique(cells)).tolist()) - {""}
         if self.numeric:
             try:
-                numbers = np.array([float(cell) for cell in cells if cell])
+                finite = (numbers := numbers_of(cells))[np.isfinite(numbers)]
             except ValueError:
                 self.numeric = False
+            else:
+                self.missing += len(cells) - len(finite)
+                if len(finite):
+                    self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
                 return
-            finite = numbers[np.isfinite(numbers)]
-            self.missing += len(numbers) - len(finite)
-            if len(finite):
-                self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+        self.missing += int((cells == cells.dtype.type()).sum()) if cells.dtype != object else cells.tolist().count("")
 
     def as_json(self, name: str) -> dict[str, Any]:
         numeric = self.numeric and self.low <= self.high
@@ -121,7 +122,7 @@ class ColumnSummary:
 def column_summaries(columns: Columns) -> list[dict[str, Any]]:
     """Range or words of every column, in one pass."""
     found = {name: ColumnSummary() for name in columns}
-    for cells in columns.lines():
+    for cells in columns.blocks():
         for name, some in cells.items():
             found[name].see(some)
     return [summary.as_json(name) for name, summary in found.items()]

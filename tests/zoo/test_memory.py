@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nfn_cli.zoo.columns import Columns, table_file
+from nfn_cli.zoo.columns import Columns
+from nfn_cli.zoo.csv_blocks import table_file
 from nfn_cli.zoo.open_zoo import open_zoo
 from nfn_cli.zoo.store import create_zoo, write_shard
 from tests.zoo.small_graphs import mlp_graph
