@@ -45,9 +45,16 @@ class CnnGroup:
         compute: torch.dtype | None = None,
     ) -> None:
         self.architecture, self.compute = architecture, compute or dtype
-        self.shapes = architecture.tensor_shapes()
+        # kernels are kept as the convolution takes them, (k, k, i, o), not as a file holds them, (o, i, k, k)
+        self.shapes = {
+            name: (*shape[2:], shape[1], shape[0]) if len(shape) == 4 else shape
+            for name, shape in architecture.tensor_shapes().items()
+        }
         models = len(settings)
-        flat = np.concatenate([tensors[name].reshape(models, -1) for name in self.shapes], axis=1)
+        laid = (
+            tensors[name].transpose(0, 3, 4, 2, 1) if tensors[name].ndim == 5 else tensors[name] for name in self.shapes
+        )
+        flat = np.concatenate([tensor.reshape(models, -1) for tensor in laid], axis=1)
         self.parameters = torch.tensor(flat, dtype=dtype, device=device)
         decayed = [
             torch.full((int(np.prod(shape)),), float(len(shape) > 1), dtype=dtype) for shape in self.shapes.values()
@@ -110,8 +117,11 @@ class CnnGroup:
 
     def tensors(self) -> dict[str, Array]:
         """Everything a checkpoint holds, name -> (m, *shape) float32."""
-        trained = {name: view.detach() for name, view in self._views(self.parameters).items()}
-        return {name: value.float().cpu().numpy().copy() for name, value in (trained | self.buffers).items()}
+        views = self._views(self.parameters)
+        trained = {name: view.permute(0, 4, 3, 1, 2) if view.ndim == 5 else view for name, view in views.items()}
+        return {
+            name: value.float().contiguous().cpu().numpy().copy() for name, value in (trained | self.buffers).items()
+        }
 
     def _views(self, flat: Tensor) -> dict[str, Tensor]:
         parts = torch.split(flat, [int(np.prod(shape)) for shape in self.shapes.values()], dim=1)
@@ -132,7 +142,7 @@ class CnnGroup:
             if self.architecture.residual and index:
                 y = y + self._shortcut(x, index, layer.stride, views)
             x = y if alone else FUNCTIONS[activation](y)
-        return x.mean((2, 3), dtype=self.parameters.dtype)
+        return x.flatten(2, 3).mean(2, dtype=self.parameters.dtype)
 
     def _shortcut(self, x: Tensor, index: int, stride: int, views: Mapping[str, Tensor]) -> Tensor:
         if not self.architecture.has_projection(index):

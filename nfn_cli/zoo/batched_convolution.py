@@ -26,15 +26,15 @@ FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: str = "identity") -> Tensor:
+def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, activation: str = "identity") -> Tensor:
     """σ(convolution + bias), padding k // 2, k odd.
 
-    (m or 1, n, h, w, i), (m, o, i, k, k), (m, o) -> (m, n, ⌈h/stride⌉, ⌈w/stride⌉, o)
+    (m or 1, n, h, w, i), (m, k, k, i, o), (m, o) -> (m, n, ⌈h/stride⌉, ⌈w/stride⌉, o)
     """
-    if activation in ACTIVATION_CODES and fits(x, weight, stride) and native_convolution() is not None:
-        fused: Tensor = _Native.apply(x, weight, bias, stride, activation)  # type: ignore[no-untyped-call]
+    if activation in ACTIVATION_CODES and fits(x, kernel, stride) and native_convolution() is not None:
+        fused: Tensor = _Native.apply(x, kernel, bias, stride, activation)  # type: ignore[no-untyped-call]
         return fused
-    out: Tensor = _Gathered.apply(x, weight, stride)  # type: ignore[no-untyped-call]
+    out: Tensor = _Gathered.apply(x, kernel, stride)  # type: ignore[no-untyped-call]
     if bias is not None:
         out = out + bias[:, None, None, None].to(out.dtype)
     return FUNCTIONS[activation](out)
@@ -42,15 +42,12 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activa
 
 class _Native(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, activation: str) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, activation: str) -> Tensor:
         native = native_convolution()
         assert native is not None
-        kernel = weight.permute(0, 3, 4, 2, 1).contiguous()
-        x = x.contiguous()
+        x, kernel = x.contiguous(), kernel.contiguous()
         fixed = None if bias is None else bias.contiguous()
         out = native.forward(x, kernel, fixed, stride, activation, LEAKY_SLOPE)
-        if activation == "tanh":
-            out.tanh_()
         ctx.save_for_backward(x, kernel, out)
         ctx.stride, ctx.activation = stride, activation
         return out
@@ -65,40 +62,31 @@ class _Native(torch.autograd.Function):
         by_input, by_kernel, by_bias = native.backward(
             x, kernel, out, moved, ctx.stride, ctx.activation, LEAKY_SLOPE, wants
         )
-        return by_input, by_kernel.permute(0, 4, 3, 1, 2), by_bias, None, None
+        return by_input, by_kernel, by_bias, None, None
 
 
 class _Gathered(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        patches = _patches(x, weight.shape[-1], stride)
-        kernel = _as_matrices(weight)
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: int) -> Tensor:
+        patches = _patches(x, kernel.shape[1], stride)
         ctx.save_for_backward(patches, kernel)
-        ctx.stride, ctx.shape, ctx.kernel_shape = stride, x.shape, weight.shape
-        rows = patches.flatten(1, 3).flatten(2).expand(len(weight), -1, -1)
-        return torch.bmm(rows, kernel).view(len(weight), *patches.shape[1:4], -1)
+        ctx.stride, ctx.shape = stride, x.shape
+        rows = patches.flatten(1, 3).flatten(2).expand(len(kernel), -1, -1)
+        return torch.bmm(rows, kernel.flatten(1, 3)).view(len(kernel), *patches.shape[1:4], -1)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor, None]:
         patches, kernel = ctx.saved_tensors
-        models, out, incoming, size, _ = ctx.kernel_shape
-        rows = patches.flatten(1, 3).flatten(2).expand(models, -1, -1)
-        moved = upstream[0].contiguous().view(models, -1, out)
-        by_kernel = torch.bmm(rows.transpose(1, 2), moved)
-        by_kernel = by_kernel.view(models, size, size, incoming, out).permute(0, 4, 3, 1, 2)
+        rows = patches.flatten(1, 3).flatten(2).expand(len(kernel), -1, -1)
+        moved = upstream[0].contiguous().view(len(kernel), -1, kernel.shape[-1])
+        by_kernel = torch.bmm(rows.transpose(1, 2), moved).view_as(kernel)
         by_input = None
         if ctx.needs_input_grad[0]:
-            taken = torch.bmm(moved, kernel.transpose(1, 2)).view(models, *patches.shape[1:])
+            taken = torch.bmm(moved, kernel.flatten(1, 3).transpose(1, 2)).view(len(kernel), *patches.shape[1:])
             by_input = _scattered(taken, ctx.shape, ctx.stride)
             if ctx.shape[0] == 1:
                 by_input = by_input.sum(0, keepdim=True)
         return by_input, by_kernel, None
-
-
-def _as_matrices(weight: Tensor) -> Tensor:
-    """(m, o, i, k, k) -> (m, k·k·i, o)."""
-    models, out = weight.shape[:2]
-    return weight.permute(0, 3, 4, 2, 1).reshape(models, -1, out)
 
 
 def _patches(x: Tensor, size: int, stride: int) -> Tensor:

@@ -48,10 +48,7 @@ class NativeConvolution:
     def forward(
         self, x: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, activation: str, slope: float
     ) -> Tensor:
-        """(m or 1, n, h, w, i), (m, k, k, i, o), (m, o) -> (m, n, h', w', o), after the activation.
-
-        tanh is left to the caller: PyTorch has a vectorized one.
-        """
+        """(m or 1, n, h, w, i), (m, k, k, i, o), (m, o) -> (m, n, h', w', o), after the activation."""
         _, images, height, width, _ = x.shape
         out = x.new_empty(len(kernel), images, -(-height // stride), -(-width // stride), kernel.shape[-1])
         self._run(self._forward, x, kernel, out, stride, activation, slope, bias=bias)
@@ -101,14 +98,14 @@ class NativeConvolution:
             raise MemoryError
 
 
-def fits(x: Tensor, weight: Tensor, stride: int) -> bool:
-    """Whether the compiled form takes (m or 1, n, h, w, i) and (m, o, i, k, k)."""
-    by_input = x.requires_grad and (len(x) != len(weight) or weight.shape[2] % VECTOR != 0)
+def fits(x: Tensor, kernel: Tensor, stride: int) -> bool:
+    """Whether the compiled form takes (m or 1, n, h, w, i) and (m, k, k, i, o)."""
+    by_input = x.requires_grad and (len(x) != len(kernel) or kernel.shape[3] % VECTOR != 0)
     return bool(
         x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and weight.shape[1] % VECTOR == 0
-        and weight.shape[-1] in (1, 3)
+        and x.dtype == kernel.dtype == torch.float32
+        and kernel.shape[-1] % VECTOR == 0
+        and kernel.shape[1] in (1, 3)
         and stride in (1, 2)
         and not by_input
     )

@@ -293,6 +293,6 @@ def keep_freed_memory() -> None:
     for option, value in (
         (-1, 2**31 - 1),
         (-2, 64 << 20),
-        (-3, 2**30),
+        (-3, 2**25),
     ):  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
         mallopt(option, value)

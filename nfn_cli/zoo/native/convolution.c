@@ -12,6 +12,7 @@ typedef float vec __attribute__((vector_size(32), aligned(4)));
 typedef int mask __attribute__((vector_size(32), aligned(4)));
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_BY_4 _Pragma("GCC unroll 4")
 #define MAX_TAPS 9
 
 enum { IDENTITY = 0, RELU = 1, LEAKY_RELU = 2, TANH = 3 };
@@ -39,7 +40,7 @@ INLINE vec where_positive(vec tested, vec yes, vec no) {
     return (vec)(((mask)yes & keep) | ((mask)no & ~keep));
 }
 
-/* What one output position gathers: taps[t] lies shift[t] further than the position, and has weights (in, out). */
+/* What one output position gathers: run t of `in` numbers lies shift[t] further than the position; weights (in, out). */
 typedef struct {
     long count, shift[MAX_TAPS];
     const float *weights[MAX_TAPS];
@@ -52,7 +53,7 @@ INLINE void gather(const int P, const int V, const float **from, const Taps *tap
         const float *weights = taps->weights[t] + at;
         const float *x[6];
         UNROLL for (int p = 0; p < P; p++) x[p] = from[p] + taps->shift[t];
-        for (long c = 0; c < in; c++, weights += out) {
+        UNROLL_BY_4 for (long c = 0; c < in; c++, weights += out) {
             vec w[2];
             UNROLL for (int v = 0; v < V; v++) w[v] = load(weights + 8 * v);
             UNROLL for (int p = 0; p < P; p++) {
@@ -63,9 +64,28 @@ INLINE void gather(const int P, const int V, const float **from, const Taps *tap
     }
 }
 
+/* tanh as odd over even polynomial (the minimax pair of Eigen's float tanh): within a few units in the last place. */
+INLINE vec tanh_of(vec x) {
+    const float most = 7.90531110763549805f;
+    x = where_positive(x - most, all(most), x);
+    x = where_positive(-most - x, all(-most), x);
+    const vec s = x * x;
+    vec p = s * -2.76076847742355e-16f + 2.00018790482477e-13f;
+    p = p * s - 8.60467152213735e-11f;
+    p = p * s + 5.12229709037114e-08f;
+    p = p * s + 1.48572235717979e-05f;
+    p = p * s + 6.37261928875436e-04f;
+    p = p * s + 4.89352455891786e-03f;
+    vec q = s * 1.19825839466702e-06f + 1.18534705686654e-04f;
+    q = q * s + 2.26843463243900e-03f;
+    q = q * s + 4.89352518554385e-03f;
+    return x * p / q;
+}
+
 INLINE vec activated(vec value, long activation, float slope) {
     if (activation == RELU) return where_positive(value, value, all(0));
     if (activation == LEAKY_RELU) return where_positive(value, value, value * slope);
+    if (activation == TANH) return tanh_of(value);
     return value;
 }
 
@@ -77,7 +97,10 @@ INLINE void tile(const int P, const int V, const float *frame, const long *reads
         from[p] = frame + reads[p];
         UNROLL for (int v = 0; v < V; v++) acc[p][v] = bias ? load(bias + at + 8 * v) : all(0);
     }
-    gather(P, V, from, taps, in, out, at, acc);
+    if (in == 3)
+        gather(P, V, from, taps, 3, out, at, acc); /* one channel, three columns: too short for a loop */
+    else
+        gather(P, V, from, taps, in, out, at, acc);
     UNROLL for (int p = 0; p < P; p++)
         UNROLL for (int v = 0; v < V; v++)
             store(output + writes[p] + at + 8 * v, activated(acc[p][v], activation, slope));
@@ -130,14 +153,14 @@ static void framed_gradient(float *frame, const float *gradient, const float *ou
 /* R rows (tap and channel) of the kernel's gradient by V vectors, over the positions of one image. */
 INLINE void outer(const int R, const int V, const Call *c, const float *frame, const float *gradient,
                   const long *offsets, float *by_kernel, long at, long rows, long columns, long row_of_frame) {
-    vec acc[6][2];
+    vec acc[9][2];
     const long out = c->out, step = c->stride * c->in;
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int v = 0; v < V; v++) acc[r][v] = load(by_kernel + r * out + at + 8 * v);
     for (long i = 0; i < rows; i++) {
         const float *x = frame + i * c->stride * row_of_frame;
         const float *g = gradient + ((i + 1) * (columns + 2) + 1) * out + at;
-        for (long j = 0; j < columns; j++, x += step, g += out) {
+        UNROLL_BY_4 for (long j = 0; j < columns; j++, x += step, g += out) {
             vec w[2];
             UNROLL for (int v = 0; v < V; v++) w[v] = load(g + 8 * v);
             UNROLL for (int r = 0; r < R; r++) {
@@ -154,17 +177,22 @@ static void kernel_gradient(const Call *c, const float *frame, const float *grad
                             float *by_kernel, long rows, long columns, long row_of_frame) {
     const long count = c->size * c->size * c->in;
     for (long at = 0; at < c->out; at += 16) {
+        const int whole = at + 16 <= c->out;
         long r = 0;
-#define OUTER(R, V) \
-    outer(R, V, c, frame, gradient, offsets + r, by_kernel + r * c->out, at, rows, columns, row_of_frame), r += R
-        if (at + 16 <= c->out) {
-            while (r + 6 <= count) OUTER(6, 2);
-            while (r + 2 <= count) OUTER(2, 2);
-            while (r < count) OUTER(1, 2);
+#define OUTER(R, V, AT) outer(R, V, c, frame, gradient, offsets + r, by_kernel + r * c->out, AT, rows, columns, row_of_frame)
+        if (count % 6 == 3) { /* few channels: nine rows of one vector keep the multipliers as busy */
+            OUTER(9, 1, at);
+            if (whole) OUTER(9, 1, at + 8);
+            r = 9;
+        }
+        if (whole) {
+            for (; r + 6 <= count; r += 6) OUTER(6, 2, at);
+            for (; r + 2 <= count; r += 2) OUTER(2, 2, at);
+            for (; r < count; r++) OUTER(1, 2, at);
         } else {
-            while (r + 6 <= count) OUTER(6, 1);
-            while (r + 2 <= count) OUTER(2, 1);
-            while (r < count) OUTER(1, 1);
+            for (; r + 6 <= count; r += 6) OUTER(6, 1, at);
+            for (; r + 2 <= count; r += 2) OUTER(2, 1, at);
+            for (; r < count; r++) OUTER(1, 1, at);
         }
     }
 }
@@ -195,13 +223,15 @@ int nfn_convolve(const Call *c) {
         reads[q] = (q / columns) * c->stride * row + (q % columns) * c->stride * c->in;
         writes[q] = q * c->out;
     }
-    Taps taps = {.count = c->size * c->size};
-    tap_shifts(c, row, taps.shift);
+    /* columns and channels of one kernel row lie side by side in the frame and in the kernel: one run */
+    const long run = c->size * c->in;
+    Taps taps = {.count = c->size};
+    for (long t = 0; t < taps.count; t++) taps.shift[t] = t * row;
     for (long m = 0; m < c->networks; m++) {
-        for (long t = 0; t < taps.count; t++) taps.weights[t] = c->kernel + (m * taps.count + t) * c->in * c->out;
+        for (long t = 0; t < taps.count; t++) taps.weights[t] = c->kernel + (m * taps.count + t) * run * c->out;
         for (long n = 0; n < c->images; n++) {
             framed(frame, c->input + m * c->input_per_network + n * image, c->height, c->width, c->in, border);
-            positions(frame, reads, c->output + (m * c->images + n) * count * c->out, writes, count, &taps, c->in,
+            positions(frame, reads, c->output + (m * c->images + n) * count * c->out, writes, count, &taps, run,
                       c->out, c->bias ? c->bias + m * c->out : 0, c->activation, c->slope);
         }
     }
