@@ -83,6 +83,7 @@ def live_units(layout: Layout, networks: Sequence[Network], readers: Sequence[Re
         for op in network.graph.ops:
             for units in _read_as_a_whole(op, layout, number, op.output in own):
                 pinned[units] = True
+            pinned[_of_fixed_length(op, layout, number)] = True
     keep |= pinned
     while True:
         before = int(keep.sum())
@@ -116,13 +117,26 @@ def _read_as_a_whole(op: Op, layout: Layout, network: int, understood: bool) -> 
     if op.kind == "pad":
         around = zip(op.attributes["before"], op.attributes["after"], strict=True)
         moved = [place for place, (b, a) in enumerate(around) if b or a]
-        out = [units for units in values[op.output] if isinstance(units, np.ndarray)]
-        return [units for _, place, units in with_units if place in moved] + (out if moved else [])
+        return [units for _, place, units in with_units if place in moved]
     if op.kind == "reshape":
         return [units for _, place, units in with_units if not _runs_along(op, layout, network, place, units)]
     if op.kind == "conv" and len(op.inputs) == 1 and _tied(op, layout, network):
         return []
     return [units for _, _, units in with_units]
+
+
+def _of_fixed_length(op: Op, layout: Layout, network: int) -> IntArray:
+    """Units that the op puts out and no tensor can leave out: what a reduction or padding makes, groups laid out by columns."""
+    values = layout.values[network]
+    into, out = (
+        np.concatenate(
+            [np.zeros(0, np.int64), *(a for name in names for a in values[name] if isinstance(a, np.ndarray))]
+        )
+        for names in (op.inputs, (op.output,))
+    )
+    if op.kind == "conv" and op.attributes.get("transposed") and int(op.attributes.get("groups", 1)) > 1:
+        return np.concatenate([into, out])
+    return np.zeros(0, np.int64) if op.kind in ("linear", "conv", "parameter") else np.setdiff1d(out, into)
 
 
 def _broadcast_length(op: Op, values: Mapping[str, tuple[AxisUnits, ...]], axis: int) -> int:

@@ -142,7 +142,8 @@ def _each_alone(op: Op, at: Numbering, reading: Reading, x: Affine, bias: FloatA
     rows = np.where(x.constant[:, None], 0.0, kernel)
     found = multiples(lambda i: (rows[i], np.abs(rows[i])), g * o, x.kind, *at.precision.of_rows)
     at.residual[op.output] = found.residual
-    factor = np.where(found.of >= 0, found.factor * x.factor / x.factor[found.of], 0.0)
+    lead = np.where(found.of >= 0, x.factor[found.of], 1.0)
+    factor = np.where(found.of >= 0, found.factor * x.factor / lead, 0.0)
     return _made(at, x.axis, found.of, factor, offset, blur)
 
 

@@ -175,10 +175,12 @@ def _merged_magnitudes(parts: FloatArray, seen: Terms, moved: IntArray) -> Float
 
 
 def reading_of(op: Op, tensors: Tensors, rounding: float) -> Reading | None:
-    """None where the weight is a value, or laid out in a way that is not taken apart here."""
+    """None where the weight is a value, is empty, or laid out in a way that is not taken apart here."""
     if op.kind not in ("linear", "conv") or len(op.inputs) > 1:
         return None
     weight = tensors[op.parameters["weight"]]
+    if weight.size == 0:
+        return None
     groups = int(op.attributes.get("groups", 1))
     weight = np.moveaxis(weight, (op.attributes["out_axis"], op.attributes["in_axis"]), (0, 1))
     if groups == 1:

@@ -28,7 +28,7 @@ from nfn_cli.canonical.reduction.precision import Precision, precision_of
 from nfn_cli.checkpoint.finite import check_finite
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.reshaped import check_reshapable, reshaped
-from nfn_cli.errors import AnswerIsNo, WrongUsage
+from nfn_cli.errors import AnswerIsNo, Refused, WrongUsage
 from nfn_cli.graph.model import Network
 from nfn_cli.graph.reference import evaluate, random_inputs
 from nfn_cli.symmetry.check import outputs, relative_change
@@ -111,7 +111,7 @@ def reduce(
 
     Raises:
         Refused: weights are not finite, shapes disagree, or the container's program holds the old shapes (code
-            "shapes-are-fixed").
+            "shapes-are-fixed"), or the network cannot be run or gives no finite answers ("not-evaluable").
         AnswerIsNo: the outputs would change (code "verification-failed").
     """
     if writable:
@@ -123,14 +123,18 @@ def reduce(
     removed: list[Removed] = []
     origins = Origins()
     for _ in range(_ROUNDS):
-        step = _round(state, precision, options, origins)
+        with np.errstate(
+            all="ignore"
+        ):  # what is not finite on the way matches nothing, and the check at the end sees it
+            step = _round(state, precision, options, origins)
         removed += step.removed
         if not step.removed:
             break
         state = step.state
     changed = {name: array for name, array in state.tensors.items() if array is not checkpoint.tensors[name]}
     smaller = reshaped(checkpoint, changed) if writable else checkpoint.with_tensors(changed)
-    verification = _verified(checkpoint, networks, smaller, state.networks, options)
+    with np.errstate(all="ignore"):
+        verification = _verified(checkpoint, networks, smaller, state.networks, options)
     if not verification.passed:
         raise AnswerIsNo(
             f"the outputs would change by {verification.relative_change:.2g} (allowed {verification.tolerance:.2g})",
@@ -259,6 +263,8 @@ def _verified(
         else:
             inputs = _in_range(old, options.input_range)
             answers = [list(evaluate(net.graph, side.tensors, inputs)) for net, side in ((old, before), (new, after))]
+        if not all(np.isfinite(values).all() for values in answers[0]):
+            raise Refused("the network's own outputs are not finite, so nothing can be compared", code="not-evaluable")
         change = max(change, relative_change(*answers))
     names = [name for network in networks for name in network.graph.parameter_shapes]
     return Verification(change, output_tolerance(before.tensors, names))
