@@ -12,6 +12,7 @@ from typing import Any
 
 from nfn_cli.errors import Refused
 from nfn_cli.graph.activations import ACTIVATIONS
+from nfn_cli.graph.stored_graph_shapes import Rank, check_op_shapes
 from nfn_cli.printable import printable
 
 _MAX_AXES = 32
@@ -67,12 +68,14 @@ _ATTRIBUTES: Mapping[str, Callable[[Any], bool]] = {
         ("stride", "dilation"), lambda value: _steps(value) and 0 not in (value if isinstance(value, list) else [value])
     ),
     **dict.fromkeys(("padding", "output_padding", "before", "after"), _steps),
-    "axes": _wholes,
-    **dict.fromkeys(("eps", "omega", "slope", "multiply", "add"), _number),
+    "axes": lambda value: isinstance(value, list) and _wholes(value),
+    **dict.fromkeys(("omega", "slope", "multiply", "add"), _number),
+    "eps": lambda value: _number(value) and value >= 0,
     **dict.fromkeys(("low", "high"), lambda value: value is None or _number(value)),
     **dict.fromkeys(("transposed", "ceil", "count_padding", "align_corners", "trained", "eps_known", "assumed"), _flag),
     "function": lambda value: isinstance(value, str) and value in ACTIVATIONS,
-    **dict.fromkeys(("shape", "size"), _made),
+    "shape": _made,
+    "size": lambda value: isinstance(value, list) and _made(value),
     "reason": lambda value: isinstance(value, str) and len(value) <= 1000,
     "statistic": _is("mean", "sum", "max", "min", "norm", "variance", "average", "unknown"),
 }
@@ -106,6 +109,7 @@ _ROLES: Mapping[str, tuple[str, ...]] = {
     "scale": ("weight",),
     "parameter": ("value",),
 }
+_SOURCES = frozenset({"parameter", "constant", "opaque"})
 _UNARY = frozenset(_REQUIRED) - {"concat", "opaque", "conv"} | {"batch_norm", "layer_norm", "flatten", "spatial_mean"}
 
 
@@ -120,20 +124,21 @@ def check_graph_values(values: Any, where: str) -> None:
     tensors = values["tensors"]
     if not isinstance(tensors, dict) or not all(_lengths(s) and None not in s for s in tensors.values()):
         raise _bad("the shapes of its tensors are no shapes", where)
-    known: set[str] = set()
+    known: dict[str, Rank] = {}
     for entry in _listed(values["inputs"], where):
         if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and _made(entry[1])):
             raise _bad("an input needs a name and a shape", where)
-        known.add(entry[0])
+        known[entry[0]] = len(entry[1])
     for number, op in enumerate(_listed(values["ops"], where)):
-        known.add(_check_op(op, known, tensors, f"{where}: op {number}"))
+        output, rank = _check_op(op, known, tensors, f"{where}: op {number}")
+        known[output] = rank
     outputs = _listed(values["outputs"], where)
     if not outputs or not all(isinstance(name, str) and name in known for name in outputs):
         raise _bad("its outputs are not among its values", where)
 
 
-def _check_op(op: Any, known: set[str], tensors: Mapping[str, Any], where: str) -> str:
-    """The name of the op's value."""
+def _check_op(op: Any, known: Mapping[str, Rank], tensors: Mapping[str, Any], where: str) -> tuple[str, Rank]:
+    """The name of the op's value, and its rank where that is known."""
     if not isinstance(op, list) or len(op) != 5:
         raise _bad("an op needs kind, inputs, output, parameters and attributes", where)
     kind, inputs, output, roles, attributes = op
@@ -141,8 +146,8 @@ def _check_op(op: Any, known: set[str], tensors: Mapping[str, Any], where: str) 
         raise _bad("the kind is no word or the value is written twice", where)
     if not isinstance(inputs, list) or not all(isinstance(name, str) and name in known for name in inputs):
         raise _bad("reads a value that no earlier op writes", where)
-    if kind in _UNARY and len(inputs) != 1:
-        raise _bad(f"{printable(kind)} reads one value, not {len(inputs)}", where)
+    if (kind in _UNARY and len(inputs) != 1) or (kind not in _SOURCES and not inputs):
+        raise _bad(f"{printable(kind)} cannot read {len(inputs)} values", where)
     if not isinstance(roles, dict) or not all(isinstance(n, str) and n in tensors for n in roles.values()):
         raise _bad("names a tensor that the graph does not list", where)
     if not isinstance(attributes, dict):
@@ -154,23 +159,11 @@ def _check_op(op: Any, known: set[str], tensors: Mapping[str, Any], where: str) 
         if role not in roles:
             raise _bad(f"{kind} needs a {role}", where)
     for name, value in attributes.items():
-        if not _ATTRIBUTES.get(name, _plain)(value) and not (value is None and name not in _REQUIRED.get(kind, ())):
+        if not _ATTRIBUTES.get(name, _plain)(value):
             raise _bad(f"{printable(name)} cannot be {printable(value, 60)}", where)
-    _check_axes(roles, attributes, tensors, where)
-    return output
-
-
-def _check_axes(
-    roles: Mapping[str, str], attributes: Mapping[str, Any], tensors: Mapping[str, Any], where: str
-) -> None:
-    if "weight" in roles and "out_axis" in attributes:
-        rank = len(tensors[roles["weight"]])
-        axes = {attributes["out_axis"], attributes["in_axis"]}
-        if len(axes) != 2 or not all(0 <= axis < rank for axis in axes):
-            raise _bad(f"the axes {sorted(axes)} are not two of the {rank} of its weight", where)
-    groups = attributes.get("groups", 1)
-    if groups is not None and groups < 1:
+    if attributes.get("groups", 1) < 1:
         raise _bad("groups must be positive", where)
+    return output, check_op_shapes(op, known, tensors, where)
 
 
 def _plain(value: Any, depth: int = 0) -> bool:
