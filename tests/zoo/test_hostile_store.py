@@ -23,7 +23,7 @@ DAMAGES = {
     "header": "control characters",
     "twice": "twice",
     "bytes": "not a CSV",
-    "graph": "which is",
+    "graph": "stored graph",
     "stacked": "same number of rows",
     "no-shards": "no shard yet",
     "shards-a-file": "no folder",
