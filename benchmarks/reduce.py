@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import resource
 import sys
 import tempfile
 from collections import Counter
@@ -62,7 +63,7 @@ def undone(count: int) -> None:
     print(f"worst relative change of the outputs, float32: {worst:.1e}")
 
 
-def strangers(folder: Path) -> None:
+def strangers(folder: Path, how: nfn_cli.ReduceOptions) -> None:
     manifest = folder / "manifest.csv"
     if not manifest.exists():
         print(f"skipped: {manifest} is not on this machine", file=sys.stderr)
@@ -70,6 +71,7 @@ def strangers(folder: Path) -> None:
     analysed, redundant, worst = 0, 0, 0.0
     totals: Counter[str] = Counter()
     refused: Counter[str] = Counter()
+    print(f"strangers' checkpoints, {how}")
     print("| checkpoint | parameters | units removed | by rule | parameters after | change |")
     print("| --- | --- | --- | --- | --- | --- |")
     with manifest.open(newline="") as handle:
@@ -79,7 +81,7 @@ def strangers(folder: Path) -> None:
             checkpoint = nfn_cli.load(folder / row["file"])
             known = checkpoint.hints.activation
             names = nfn_cli.NameOptions(activation=None if known else stated_activation(row["notes"]))
-            form = nfn_cli.reduce(checkpoint, names, writable=False)
+            form = nfn_cli.reduce(checkpoint, names, how, writable=False)
         except nfn_cli.NfnError as error:
             refused[error.code] += 1
             continue
@@ -102,8 +104,11 @@ def timing(runs: int) -> None:
         path, out = Path(folder) / "model.safetensors", Path(folder) / "out.safetensors"
         size = weights("torchvision:resnet50", path)
         command = [sys.executable, "-m", "nfn_cli.cli.main", "reduce", str(path), "-o", str(out), "--force"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         seconds, memory = measured(command, runs)
-        print(f"ResNet-50: {seconds:.2f} s, peak {memory / 1e6:.0f} MB ({memory / size:.2f} × the file)")
+        user = (resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before) / runs
+        print(f"ResNet-50: {seconds:.2f} s, {user:.2f} s of processor time")
+        print(f"peak {memory / 1e6:.0f} MB ({memory / size:.2f} × the file)")
 
 
 def main() -> None:
@@ -116,7 +121,8 @@ def main() -> None:
     if "widened" in options.parts:
         undone(options.count)
     if "strangers" in options.parts:
-        strangers(options.data)
+        for how in (nfn_cli.ReduceOptions(), nfn_cli.ReduceOptions((-1.0, 1.0), linear=True)):
+            strangers(options.data, how)
     if "time" in options.parts:
         timing(options.runs)
 

@@ -10,8 +10,9 @@ import numpy as np
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
 
-_DIRECTIONS = 3
-_ROUNDS = 6
+_DIRECTIONS = 6
+# Coarse element types put many rows within tolerance of each other's projections: the closest are tried first.
+_WIDTHS = (1 / 1024, 1 / 32, 1 / 4, 1.0, 1.0)
 _CHUNK_ENTRIES = 1 << 20
 
 Rows = Callable[[IntArray], tuple[FloatArray, FloatArray]]
@@ -92,25 +93,26 @@ def multiples(rows: Rows, n: int, key: IntArray, rounding: float, tolerance: flo
         length = np.linalg.norm(part, axis=1)
         norm[index] = length * size
         marks[index] = np.abs(part @ directions) / np.where(length > 0, length, 1.0)[:, None]
-    of, factor, residual = np.arange(n), norm.copy(), np.zeros(n)
+    of, factor, residual = np.arange(n), np.ones(n), np.zeros(n)
     of[norm == 0] = -1
-    pending = np.flatnonzero(norm > 0)
-    width = np.full(n, 4 * rounding + tolerance)
-    for _ in range(_ROUNDS):
-        group = grouped([key[pending]], [Close(mark[pending], width[pending]) for mark in marks.T])
+    for part_of_width in _WIDTHS:
+        pending = np.flatnonzero(of == np.arange(n))
+        width = np.full(len(pending), part_of_width * (4 * rounding + tolerance))
+        group = grouped([key[pending]], [Close(mark, width) for mark in marks[pending].T])
         first = pending[first_of(group)][group]
-        candidates = pending[first != pending]
-        if not len(candidates):
-            break
-        lead = first[first != pending]
-        fits, ratio, distance = _compared(rows, candidates, lead, norm, rounding, tolerance, smallest)
-        of[candidates[fits]] = lead[fits]
-        factor[candidates] = np.where(fits, ratio, factor[candidates])
-        residual[candidates[fits]] = distance[fits]
-        pending = candidates[~fits]
-        if len(pending) < 2:
-            break
-    return Multiples(of, np.where(of == np.arange(n), 1.0, factor), residual)
+        candidates, lead = pending[first != pending], first[first != pending]
+        if len(candidates):
+            fits, ratio, distance = _compared(rows, candidates, lead, norm, rounding, tolerance, smallest)
+            found = candidates[fits]
+            of[found], factor[found], residual[found] = lead[fits], ratio[fits], distance[fits]
+    for _ in _WIDTHS:  # what a row was found to repeat may itself repeat another
+        chained = np.flatnonzero((of >= 0) & (of != of[of]))
+        factor[chained], residual[chained] = (
+            factor[chained] * factor[of[chained]],
+            residual[chained] + residual[of[chained]],
+        )
+        of[chained] = of[of[chained]]
+    return Multiples(of, factor, residual)
 
 
 def _compared(
