@@ -5,7 +5,8 @@
 Methods learn from all checkpoints of the runs that are not test runs (split by run, 15 %, seed 0). They are then asked
 about the last checkpoints of the test runs as they are, and with a random member of the orbit in their place: unit scales
 U[1, 10] to U[1, 10⁴] for relu, random signs for tanh, permutations for both; moved weights are rounded to float32, as a
-file would hold them. Kendall's τ is given as mean ± standard deviation over seeds (of training and of the moves).
+file would hold them. Kendall's τ is given as mean ± standard deviation over seeds (of training and of the moves). Times
+are processor seconds, so that a busy machine does not show in them.
 
 Markdown goes to standard output; with --jsonl, each cell is one line of JSON in a file. With --work, a finished cell (one
 activation, method and seed) is a file there and is not computed again.
@@ -37,9 +38,9 @@ Cell = dict[str, Any]
 
 def cell(split: Split, method: str, setting: Setting) -> Cell:
     """Fits one method with one seed and measures it."""
-    start = time.perf_counter()
+    start = time.process_time()
     fitted = METHODS[method](split.train, split.target, setting)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     found: dict[str, dict[str, float]] = {}
     for number, (name, move) in enumerate(split.moves.items()):
         result = scores(fitted.guess(split.moved_test(move, 1000 * setting.seed + number)), split.actual)
@@ -67,9 +68,9 @@ def throughput(guess: Any, split: Split, rows: int) -> float:
         seconds = []
         for _ in range(2):
             batch = split.train.take(np.arange(rows) % len(split.train))
-            start = time.perf_counter()
+            start = time.process_time()
             guess(batch)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
     finally:
         torch.set_num_threads(threads)
     return rows / min(seconds)

@@ -92,21 +92,24 @@ class Split:
 
 
 def load_split(folder: str, activation: str, test_fraction: float = 0.15, seed: int = 0) -> Split:
-    """Reads the networks of one activation; rows with a weight or a score that is not finite are left out.
+    """Reads the networks of one activation.
 
     Raises:
         Refused: they are not all of one graph.
     """
-    train, target = _side(
-        open_zoo(folder, activation=activation, final_only=False), activation, False, test_fraction, seed
-    )
+    every = open_zoo(folder, activation=activation, final_only=False)
     final = open_zoo(folder, activation=activation)
-    test, actual = _side(final, activation, True, test_fraction, seed)
+    train, target = rows_of(every.where(~split_of_run(every.runs, test_fraction, seed)), activation)
+    test, actual = rows_of(final.where(split_of_run(final.runs, test_fraction, seed)), activation)
     return Split(train, target, test, actual, find_symmetry([final.network(0)]))
 
 
-def _side(zoo: Zoo, activation: str, test: bool, test_fraction: float, seed: int) -> tuple[Rows, Array]:
-    zoo = zoo.where(split_of_run(zoo.runs, test_fraction, seed) == test)
+def rows_of(zoo: Zoo, activation: str) -> tuple[Rows, Array]:
+    """Networks and test accuracies; rows with a weight or a score that is not finite are left out.
+
+    Raises:
+        Refused: they are not all of one graph.
+    """
     if len(zoo.families) != 1:
         raise Refused(
             f"{len(zoo.families)} architectures with {activation}, this benchmark takes one", where=zoo.folder

@@ -70,10 +70,15 @@ class Recipe:
 
 
 def trained(
-    model: Any, prepared: Prepared, target: Array, setting: Setting, recipe: Recipe | None = None, after: Any = None
+    model: Any,
+    prepared: Prepared,
+    target: Array,
+    setting: Setting,
+    recipe: Recipe | None = None,
+    after: Callable[[float], bool] | None = None,
 ) -> None:
     """Fits a model with `fit_normalization` and `forward_prepared` in place; `after(seconds)` is called behind each epoch
-    and ends the training by returning True.
+    with the processor time spent on training so far, and ends it by returning True.
     """
     recipe = recipe or Recipe()
     recipe = replace(recipe, epochs=2) if setting.quick else recipe
@@ -86,8 +91,9 @@ def trained(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * batches + 1, pct_start=0.1
     )
-    start = time.perf_counter()
+    seconds = 0.0
     for _ in range(recipe.epochs):
+        start = time.process_time()
         model.train()
         order = torch.randperm(len(scores))
         for rows in order[: batches * recipe.batch_size].split(recipe.batch_size):
@@ -98,7 +104,8 @@ def trained(
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-        if after is not None and after(time.perf_counter() - start):
+        seconds += time.process_time() - start
+        if after is not None and after(seconds):
             break
     model.eval()
 

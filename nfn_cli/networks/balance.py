@@ -20,15 +20,26 @@ def without_dead_units(features: WeightFeatures) -> WeightFeatures:
     The function stays as it is wherever the activation maps 0 to 0, and the balanced form becomes unique: such a unit
     would otherwise be scaled towards 0 or infinity for ever. Repeated, because a neighbour may die with it.
     """
+    feeds = [(w != 0).any(1) for w in features.weights]  # (b, p, q): which units touch
+    biased = [(b != 0).any(1) for b in features.biases]  # (b, p)
+    alive = [torch.ones_like(b) for b in biased[:-1]]
+    for _ in range(2 * len(feeds)):
+        before = alive
+        for i in range(len(alive)):
+            fed = feeds[i].any(2) | biased[i]
+            alive = [*alive[:i], alive[i] & fed & feeds[i + 1].any(1), *alive[i + 1 :]]
+            feeds[i], biased[i] = feeds[i] & alive[i][:, :, None], biased[i] & alive[i]
+            feeds[i + 1] = feeds[i + 1] & alive[i][:, None, :]
+        if all(torch.equal(x, y) for x, y in zip(before, alive, strict=True)):
+            break
+    if all(bool(mask.all()) for mask in alive):
+        return features
     weights, biases = list(features.weights), list(features.biases)
-    for _ in range(2 * len(weights)):
-        for i in range(len(weights) - 1):
-            fed = (weights[i] != 0).flatten(3).any(3).any(1) | (biases[i] != 0).any(1)
-            used = (weights[i + 1] != 0).any(2).any(1)
-            alive = (fed & used).to(weights[i].dtype)
-            weights[i] = weights[i] * alive[:, None, :, None]
-            biases[i] = biases[i] * alive[:, None, :]
-            weights[i + 1] = weights[i + 1] * alive[:, None, None, :]
+    for i, mask in enumerate(alive):
+        kept = mask.to(weights[i].dtype)
+        weights[i] = weights[i] * kept[:, None, :, None]
+        biases[i] = biases[i] * kept[:, None, :]
+        weights[i + 1] = weights[i + 1] * kept[:, None, None, :]
     return WeightFeatures(tuple(weights), tuple(biases))
 
 
@@ -79,15 +90,18 @@ def _moved(
 
 
 def _sweep(energies: list[Tensor], bias_energies: list[Tensor], logs: list[Tensor], sweeps: int) -> list[Tensor]:
-    logs = list(logs)
+    """Closed-form steps unit set by unit set, on energies that are kept moved; log-scales are summed up beside them."""
+    logs, weights, biases = list(logs), *_moved(energies, bias_energies, logs)
     for _ in range(sweeps):
         for i in range(len(logs)):
-            weights, biases = _moved(energies, bias_energies, logs)
             incoming, outgoing = weights[i].sum(2) + biases[i], weights[i + 1].sum(1)
             alive = (incoming > 0) & (outgoing > 0)
             ratio = torch.where(alive, outgoing, torch.ones_like(outgoing)).log()
             ratio = ratio - torch.where(alive, incoming, torch.ones_like(incoming)).log()
             logs[i] = logs[i] + ratio / 4
+            factor = (ratio / 2).exp()  # of the energies: the square of the scale
+            weights[i], biases[i] = weights[i] * factor[:, :, None], biases[i] * factor
+            weights[i + 1] = weights[i + 1] / factor[:, None, :]
     return logs
 
 
