@@ -19,10 +19,9 @@ from nfn_cli.networks.permutation_nfn import PermutationNfn, PermutationNfnConfi
 from nfn_cli.networks.stat_net import StatNet, StatNetConfig
 from nfn_cli.networks.weight_features import ChainShape, WeightFeatures
 from nfn_cli.networks.weight_statistics import weight_statistics
-from nfn_cli.predictors import load_predictor
 from nfn_cli.train.boosting import BoostingConfig, fit_boosting
-from nfn_cli.train.generalization import GROUP_OF, default_config
 
+GROUP_OF = {"relu": "positive_scale", "tanh": "sign"}
 # Networks read at a time: features of one part fit the processor's cache.
 _PART = 128
 
@@ -165,8 +164,15 @@ def paper_monomial(activation: str) -> MonomialNfnConfig:
     )
 
 
+def balanced_monomial(activation: str) -> MonomialNfnConfig:
+    """One small Monomial-NFN on the balanced form (signs: on the weights as they are) with orbit statistics."""
+    return MonomialNfnConfig(GROUP_OF[activation], channels=(8, 8), head_width=40)
+
+
 def shipped(train: Rows, target: Array, setting: Setting) -> Fitted:
     """The predictor that comes with the package, as it is: nothing is trained, the seed changes only the moves."""
+    from nfn_cli.predictors import load_predictor
+
     predictor = load_predictor(f"generalization-cifar10gs-{train.activation}")
 
     def guess(rows: Rows) -> Array:
@@ -186,8 +192,6 @@ METHODS: dict[str, Method] = {
     "raw statistics, boosting": boosted(lambda rows: np.asarray(weight_statistics(rows.features).numpy())),
     "invariant statistics, boosting": boosted(invariant_statistics),
     "Monomial-NFN, paper's form": learned(MonomialNfn, monomial_nfn.prepare, paper_monomial),
-    "Monomial-NFN, balanced": learned(
-        MonomialNfn, monomial_nfn.prepare, lambda activation: default_config(activation).architecture
-    ),
+    "Monomial-NFN, balanced": learned(MonomialNfn, monomial_nfn.prepare, balanced_monomial),
     "shipped predictor": shipped,
 }

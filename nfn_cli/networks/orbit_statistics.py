@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,19 +44,20 @@ def orbit_statistics(chain: WeightFeatures, entrywise: tuple[str, ...]) -> Tenso
 
 def _distributions(chain: WeightFeatures, entrywise: tuple[str, ...]) -> Iterator[Tensor]:
     """Mean, standard deviation and quantiles over all entries of each tensor."""
-    levels = torch.tensor(_LEVELS, dtype=torch.float64)
     for tensor in (*chain.weights, *chain.biases):
         for name in entrywise:
             entries = ENTRYWISE[name](tensor).flatten(1)
             yield entries.mean(1, keepdim=True)
             yield entries.std(1, correction=0, keepdim=True)
-            yield torch.quantile(entries, levels, dim=1).T if entries.shape[1] < 2**24 else _sorted_at(entries, levels)
+            yield _quantiles(entries)
 
 
-def _sorted_at(entries: Tensor, levels: Tensor) -> Tensor:
-    """Quantiles for rows too long for torch.quantile."""
-    rank = (levels * (entries.shape[1] - 1)).round().long()
-    return entries.sort(1).values[:, rank]
+def _quantiles(entries: Tensor) -> Tensor:
+    """(b, n) -> (b, levels), between neighbours linearly. numpy sorts several times as fast as torch on a processor."""
+    ordered = torch.from_numpy(np.sort(entries.numpy(), axis=1))
+    rank = torch.tensor(_LEVELS, dtype=torch.float64) * (entries.shape[1] - 1)
+    below, above = rank.floor().long(), rank.ceil().long()
+    return torch.lerp(ordered[:, below], ordered[:, above], rank - below)
 
 
 def _norms(chain: WeightFeatures) -> Iterator[Tensor]:
