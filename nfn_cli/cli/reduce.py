@@ -159,8 +159,9 @@ def _show(answer: dict[str, Any]) -> None:
         render.table([("units of", "left"), ("before", "right"), ("after", "right"), ("removed", "left")], rows)
     what = answer["output"] or answer["path"]
     removed = answer["units_removed"]
+    where = "for inputs in [{:g}, {:g}] ".format(*answer["input_range"]) if answer["input_range"] else ""
     units = f"{removed} unit{'' if removed == 1 else 's'} {'removed' if answer['output'] else 'can be removed'}"
     render.line(
         f"{what}: {units}, {answer['parameters_before']:,} → {answer['parameters_after']:,} parameters, same function "
-        f"(relative change {answer['relative_change']:.1e})"
+        f"{where}(relative change {answer['relative_change']:.1e})"
     )

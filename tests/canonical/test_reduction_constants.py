@@ -99,6 +99,19 @@ def test_units_that_a_stated_range_keeps_off_go() -> None:
     assert answer(network, tensors, ReduceOptions(input_range=(-1.1, 1.1))).removed == ()
 
 
+@pytest.mark.parametrize(("function", "ends"), [("relu6", (0.0, 6.0)), ("hardtanh", (-1.0, 1.0)), ("leaky_relu", None)])
+def test_units_that_the_range_keeps_at_an_end_are_constants(function: str, ends: tuple[float, float] | None) -> None:
+    network, tensors = mlp(3, function)
+    reach = np.abs(tensors["layers.0.weight"]).sum(axis=1)
+    tensors["layers.0.bias"][[2, 4]] = [-8 - reach[2], 8 + reach[4]]
+    tensors["layers.1.weight"] *= 0.01  # the next layer's units stay off both ends
+    tensors["layers.1.bias"][:] = 0.5
+    found = answer(network, tensors, ReduceOptions(input_range=(-1, 1))).removed
+    assert [(unit.index, unit.rule, unit.constant) for unit in found] == (
+        [] if ends is None else [(2, "always-off", ends[0]), (4, "always-off", ends[1])]
+    )
+
+
 @pytest.mark.parametrize("bounds", [(1.0, -1.0), (0.0, float("inf")), (float("nan"), 1.0)])
 def test_what_is_no_range_is_wrong_usage(bounds: tuple[float, float]) -> None:
     with pytest.raises(WrongUsage):

@@ -26,9 +26,10 @@ class Removed:
     Attributes:
         tensor, axis, index: where it stood in the original file: the first tensor that makes it.
         rule: "unread": nothing depended on it. "constant": nothing fed it, its constant went into the next bias.
-            "always-off": relu keeps it at 0 for every input in the stated range. "duplicate": a multiple of another.
-            "dependent": a linear combination of others that are linear on the whole range. "mixed": one of several between
-            two linear layers, fewer of which hold the layers' product; those that stay are mixtures, so none has a number.
+            "always-off": one number for every input in the stated range: relu at 0, hardtanh at an end.
+            "duplicate": a multiple of another. "dependent": a linear combination of others that are linear on the whole
+            range. "mixed": one of several between two linear layers, fewer of which hold the layers' product; those that
+            stay are mixtures, so none has a number.
         kept: tensor and index of the unit that took over its outgoing weights.
         factor: the unit is so many times that one (plus `constant`).
         constant: what went into biases, times its outgoing weights.

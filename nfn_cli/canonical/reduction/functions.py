@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,18 @@ from nfn_cli.graph.activations import ACTIVATIONS, Activation
 from nfn_cli.graph.model import Op
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
+from nfn_cli.symmetry.relations import BoolArray
 
 _REFLECTED = frozenset({"sigmoid", "hardsigmoid"})  # σ(−z) = 1 − σ(z)
-_OFF_BELOW_ZERO = frozenset({"relu", "squared_relu"})
-_LINEAR_ABOVE_ZERO = frozenset({"relu", "leaky_relu", "prelu"})
+_WITH_FLAT_PARTS = frozenset({"relu", "squared_relu", "relu6", "hardtanh", "hardsigmoid"})
+_THE_ARGUMENT_ITSELF = {  # where the function does nothing
+    "relu": (0.0, np.inf),
+    "leaky_relu": (0.0, np.inf),
+    "prelu": (0.0, np.inf),
+    "abs": (0.0, np.inf),
+    "relu6": (0.0, 6.0),
+    "hardtanh": (-1.0, 1.0),
+}
 
 
 @step("pointwise")
@@ -84,23 +91,25 @@ def _phase(g: FloatArray, omega: FloatArray, blur: FloatArray, at: Numbering) ->
 
 
 def _settled_by_bounds(op: Op, x: Affine, out: Affine, at: Numbering) -> Affine:
-    """Units that the input's range keeps on one side of the kink are constant or linear."""
+    """Units that the input's range keeps between two kinks are constant or linear."""
     found = at.bounds.get(op.inputs[0])
     name = op.attributes["function"]
     if found is None or found.axis != x.axis or len(found.low) != len(x):
         return out
-    if name in _OFF_BELOW_ZERO:
-        off = (found.high <= 0) & ~x.constant
-        at.off[op.output] = off
-        nothing = np.where(off, 0.0, 1.0)
-        out = replace(out, kind=np.where(off, 0, out.kind), factor=out.factor * nothing, offset=out.offset * nothing)
-    if at.linear and name in _LINEAR_ABOVE_ZERO:
-        on = (found.low >= 0) & ~x.constant
-        out = Affine(
-            out.axis,
-            *(np.where(on, getattr(x, part), getattr(out, part)) for part in ("kind", "factor", "offset", "blur")),
-        )
+    if name in _WITH_FLAT_PARTS:
+        ends = [np.asarray(ACTIVATIONS[name].formula(end, 0.0)) for end in (found.low, found.high)]
+        flat = (ends[0] == ends[1]) & ~x.constant
+        at.off[op.output] = flat
+        out = _chosen(flat, Affine(x.axis, np.zeros_like(x.kind), 0 * ends[0], ends[0], 0 * ends[0]), out)
+    if at.linear and name in _THE_ARGUMENT_ITSELF:
+        low, high = _THE_ARGUMENT_ITSELF[name]
+        out = _chosen((found.low >= low) & (found.high <= high) & ~x.constant & ~out.constant, x, out)
     return out
+
+
+def _chosen(where: BoolArray, this: Affine, other: Affine) -> Affine:
+    parts = ("kind", "factor", "offset", "blur")
+    return Affine(other.axis, *(np.where(where, getattr(this, part), getattr(other, part)) for part in parts))
 
 
 @step("clip")
