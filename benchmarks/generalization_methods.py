@@ -62,7 +62,7 @@ class Recipe:
     No validation rows are held back and no epoch is chosen afterwards: everyone sees every training run.
     """
 
-    epochs: int = 60
+    epochs: int = 40
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2

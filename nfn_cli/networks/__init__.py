@@ -4,6 +4,8 @@ from nfn_cli.networks.balance import balanced_chain
 from nfn_cli.networks.degrees import GROUPS, TensorName, Term, terms_of
 from nfn_cli.networks.equivariant_linear import EquivariantLinear
 from nfn_cli.networks.monomial_nfn import MonomialNfn, MonomialNfnConfig
+from nfn_cli.networks.permutation_nfn import PermutationNfn, PermutationNfnConfig
+from nfn_cli.networks.stat_net import StatNet, StatNetConfig
 from nfn_cli.networks.weight_features import ChainShape, WeightFeatures
 
 __all__ = [
@@ -12,6 +14,10 @@ __all__ = [
     "EquivariantLinear",
     "MonomialNfn",
     "MonomialNfnConfig",
+    "PermutationNfn",
+    "PermutationNfnConfig",
+    "StatNet",
+    "StatNetConfig",
     "TensorName",
     "Term",
     "WeightFeatures",
