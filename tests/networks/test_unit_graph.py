@@ -91,9 +91,7 @@ def test_outputs_are_constant_on_the_orbit(name: str) -> None:
     assert change(model, network, tensors, moved(network, tensors, element)) < 1e-9
 
 
-@pytest.mark.parametrize(
-    "name", ["cnn-relu", "residual-tanh", "depthwise-gelu", "concatenation-sin", "pre-activation-relu"]
-)
+@pytest.mark.parametrize("name", ["residual-gelu", "depthwise-gelu", "concatenation-sin"])
 def test_outputs_see_every_tensor(name: str) -> None:
     network, tensors = NETWORKS[name](3)
     model = a_model(encode_network(network.graph, tensors), statistics=False)
@@ -207,17 +205,21 @@ def test_a_batch_of_several_graphs_keeps_its_order() -> None:
 @pytest.mark.parametrize(
     "name", ["cnn-relu", "residual-relu", "depthwise-relu", "mlp-leaky_relu", "residual-tanh", "mlp-sin"]
 )
-def test_weights_moved_and_rounded_to_float32_give_the_same_answer(name: str) -> None:
-    network, tensors = NETWORKS[name](5)
-    stored = {n: a.astype(np.float32) for n, a in tensors.items()}
-    model = a_model(encode_network(network.graph, stored))
-    model.fit_normalization(encode_network(network.graph, stored))
-    symmetry = find_symmetry([network])
-    for seed in range(3):
-        element = random_flat(symmetry, seed, scales=(1 / 64, 64))
-        after = moved(network, stored, element, np.float32)
-        before = invariants(model, network, stored)[:, -1]
-        assert float(((invariants(model, network, after)[:, -1] - before) / before).abs().max()) < 1e-6
+def test_weights_moved_and_rounded_to_float32_give_the_same_score(name: str) -> None:
+    """A score is what a predictor answers with, 1 / (1 + exp(−output)): an output itself may be next to 0."""
+    drawn = [NETWORKS[name](seed) for seed in range(4)]
+    network = drawn[0][0]
+    batch = encode(network.graph, {n: np.stack([t[n] for _, t in drawn]).astype(np.float32) for n in drawn[0][1]})
+    model = a_model(batch)
+    model.fit_normalization(batch)
+    scores = []
+    for stored in ({n: a.astype(np.float32) for n, a in t.items()} for _, t in drawn[:2]):
+        element = random_flat(find_symmetry([network]), 1, scales=(1 / 64, 64))
+        before = torch.sigmoid(invariants(model, network, stored)[:, -1])
+        after = torch.sigmoid(invariants(model, network, moved(network, stored, element, np.float32))[:, -1])
+        assert float(((after - before) / before).abs().max()) < 1e-6
+        scores.append(before)
+    assert float((scores[0] - scores[1]).abs()) > 1e-4
 
 
 def test_dead_units_do_not_matter() -> None:

@@ -17,6 +17,7 @@ from nfn_cli.networks.unit_graph.blocks import bias_features, edge_blocks, smoot
 from nfn_cli.networks.unit_graph.flow import downward, upward
 from nfn_cli.networks.unit_graph.layer_statistics import layer_statistics, network_statistics
 from nfn_cli.networks.unit_graph.lowering import without_batch_norm
+from nfn_cli.networks.unit_graph.mean_field import mean_field
 from nfn_cli.networks.unit_graph.plan import Bias, Plan, ShiftStep
 from nfn_cli.networks.unit_graph.planning import plan_of
 
@@ -147,8 +148,13 @@ def _encoded(plan: Plan, tensors: dict[str, Tensor]) -> UnitGraphGroup:
     shifts = [step for step in plan.steps if isinstance(step, ShiftStep)]
     biases += [_bias(plan, shift.writes, shift.bias, tensors, rows) for shift in shifts]
     up, down = upward(plan, blocks, odd), downward(plan, blocks)
-    per_layer = layer_statistics(plan, blocks, kernels, odd, up, down)
-    return UnitGraphGroup(plan, tuple(edges), tuple(biases), per_layer, network_statistics(plan, blocks, up))
+    writing: list[tuple[str, Bias | None]] = [(step.writes, step.bias) for step in plan.layers]
+    writing += [(shift.writes, shift.bias) for shift in shifts]
+    added = {name: tensors[bias.name].reshape(rows, -1) for name, bias in writing if bias is not None}
+    fields = mean_field(plan, blocks, added)
+    per_layer = layer_statistics(plan, blocks, kernels, odd, up, down, fields)
+    of_network = network_statistics(plan, blocks, up, fields)
+    return UnitGraphGroup(plan, tuple(edges), tuple(biases), per_layer, of_network)
 
 
 def _bias(plan: Plan, value: str, bias: Bias | None, tensors: dict[str, Tensor], rows: int) -> Tensor:

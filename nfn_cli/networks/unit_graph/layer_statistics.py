@@ -16,6 +16,7 @@ from torch import Tensor
 from nfn_cli.networks.unit_graph.activation_features import ACTIVATION_FEATURES, activation_features
 from nfn_cli.networks.unit_graph.blocks import smooth_coefficients
 from nfn_cli.networks.unit_graph.flow import Moments
+from nfn_cli.networks.unit_graph.mean_field import Field
 from nfn_cli.networks.unit_graph.plan import BoolArray, LayerStep, Plan
 
 _LEVELS = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
@@ -31,6 +32,7 @@ def layer_statistics(
     biases: Mapping[int, Tensor],
     up: Mapping[str, Moments],
     down: Mapping[str, Tensor],
+    fields: Mapping[str, Field],
 ) -> Tensor:
     """(b, layers, statistics) in float64.
 
@@ -38,7 +40,7 @@ def layer_statistics(
         blocks: layer number -> (b, groups, p, q, positions), balanced.
         kernels: layer number -> shape of its kernel.
         biases: layer number -> (b, n), what flips with the slot.
-        up, down: of flow.py.
+        up, down: of flow.py. fields: of mean_field.py.
     """
     at_outputs = torch.cat(
         [up[name].sums for name in plan.outputs if plan.values[name] is not None] or [_nothing(up)], 1
@@ -53,20 +55,35 @@ def layer_statistics(
         parts += [_norms(weight), _spectra(weight), _kernel(weight, kernels[step.number])]
         parts += _crossing(up[step.writes].gram, up[step.reads].gram, down[step.writes], down[step.reads])
         parts.append(_quantiles(torch.asinh(at_outputs[:, :, step.number + 1])))
+        parts.append(_field(step, fields[step.writes]))
         parts.append(_shape(step, weight, plan))
         rows.append(torch.cat(parts, 1))
     return torch.stack(rows, 1)
 
 
-def network_statistics(plan: Plan, blocks: Mapping[int, Tensor], up: Mapping[str, Moments]) -> Tensor:
-    """(b, statistics) of the whole network in float64: its size, and where the mean of the input ends."""
+def network_statistics(
+    plan: Plan, blocks: Mapping[int, Tensor], up: Mapping[str, Moments], fields: Mapping[str, Field]
+) -> Tensor:
+    """(b, statistics) of the whole network in float64: its size, and where inputs without data end."""
     b = len(blocks[0])
     sums = torch.cat(
         [up[name].sums[:, :, 0] for name in plan.outputs if plan.values[name] is not None] or [_nothing(up)[:, :, 0]], 1
     )
     entries = sum(w[0].numel() for w in blocks.values())
     size = torch.tensor([log(len(plan.layers)), log(1 + entries), log(1 + plan.joins)], dtype=torch.float64)
-    return torch.cat([size.expand(b, 3), _quantiles(torch.asinh(sums))], 1)
+    return torch.cat([size.expand(b, 3), _quantiles(torch.asinh(sums)), *_answers(plan, fields)], 1)
+
+
+def _answers(plan: Plan, fields: Mapping[str, Field]) -> list[Tensor]:
+    """What the outputs say of each brightness, beside their mean over the outputs: quantiles, and how far noise moves them."""
+    bright = torch.cat([fields[name].mean for name in plan.outputs], 1)
+    noise = torch.cat([fields[name].variance[:, :, -1] for name in plan.outputs], 1)
+    apart = torch.asinh(bright - bright.mean(1, keepdim=True))
+    parts = [_quantiles(apart[:, :, column]) for column in range(apart.shape[2])]
+    changing = bright[:, :, :-1] - bright[:, :, :-1].mean(2, keepdim=True)
+    parts.append(_quantiles((changing.square().mean(2) + _SOFTENING).log() / 2))
+    parts.append(_quantiles((noise + _SOFTENING).log() / 2))
+    return parts
 
 
 def _nothing(up: Mapping[str, Moments]) -> Tensor:
@@ -152,6 +169,18 @@ def _crossing(above: Tensor, below: Tensor, out_above: Tensor, out_below: Tensor
     parts.append((meeting[:, None] + _SOFTENING**2).log())
     parts.append(_quantiles((at.clamp(min=0) + _SOFTENING**2).log()))
     return parts
+
+
+def _field(step: LayerStep, field: Field) -> Tensor:
+    """What inputs without data do to the slots: their level, how far brightness and noise move them, what is left flat."""
+    bright, noise = field.mean[:, :, :-1], field.variance[:, :, -1]
+    level = bright.mean(2).abs()
+    if step.bias is not None:  # a phase count moves the level
+        level = level * torch.from_numpy(step.bias.phase == 0)
+    spread = (bright - bright.mean(2, keepdim=True)).square().mean(2)
+    parts = [torch.asinh(level), (spread + _SOFTENING).log() / 2, (noise + _SOFTENING).log() / 2]
+    parts.append(torch.asinh(level / (spread + noise + _SOFTENING).sqrt()))
+    return torch.cat([_quantiles(part) for part in parts], 1)
 
 
 def _shape(step: LayerStep, weight: Tensor, plan: Plan) -> Tensor:

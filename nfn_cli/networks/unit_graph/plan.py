@@ -79,11 +79,15 @@ class ShiftStep:
 
 @dataclass(frozen=True, slots=True)
 class PointwiseStep:
-    """A function applied to every entry; `name` is "" for what only passes slots on (pools, means, norms)."""
+    """A function applied to every entry; `name` is "" for what only passes slots on (pools, means, norms).
+
+    `parameter` is its slope or ω where the graph says it.
+    """
 
     reads: str
     writes: str
     name: str
+    parameter: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

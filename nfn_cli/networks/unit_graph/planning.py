@@ -99,7 +99,8 @@ class _Planning:
 
     def _pass(self, op: Op) -> _Value:
         name = str(op.attributes["function"]) if op.kind == "pointwise" else ""
-        self.steps.append(PointwiseStep(op.inputs[0], op.output, name))
+        given = op.attributes.get("omega", op.attributes.get("slope"))
+        self.steps.append(PointwiseStep(op.inputs[0], op.output, name, None if given is None else float(given)))
         return self.values[op.inputs[0]]
 
     def _flatten(self, op: Op) -> _Value:
