@@ -60,7 +60,14 @@ NETWORKS: dict[str, Callable[[int], tuple[Network, Tensors]]] = {
 
 def a_model(batch: UnitGraphBatch, seed: int = 0, **how: Any) -> UnitGraphModel:
     torch.manual_seed(seed)
-    model = UnitGraphModel(statistic_sizes(batch), UnitGraphConfig(channels=6, edge_functions=3, **how)).double().eval()
+    model = (
+        UnitGraphModel(
+            statistic_sizes(batch),
+            UnitGraphConfig(channels=6, edge_functions=3, **{"fields": how.get("statistics", True), **how}),
+        )
+        .double()
+        .eval()
+    )
     for name, buffer in model.named_buffers():
         if "running" in name:  # as training would leave it: not the identity
             buffer.uniform_(0.5, 1.5)

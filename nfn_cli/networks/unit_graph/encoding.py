@@ -14,6 +14,7 @@ from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph
 from nfn_cli.networks.unit_graph.balance import balanced
 from nfn_cli.networks.unit_graph.blocks import bias_features, edge_blocks, smooth_coefficients
+from nfn_cli.networks.unit_graph.field_statistics import layer_fields, network_fields
 from nfn_cli.networks.unit_graph.flow import downward, upward
 from nfn_cli.networks.unit_graph.layer_statistics import layer_statistics, network_statistics
 from nfn_cli.networks.unit_graph.lowering import without_batch_norm
@@ -34,6 +35,7 @@ class UnitGraphGroup:
         edges: for each layer (b, groups, p, q, COEFFICIENTS): smooth coefficients of the kernels, times √fan-in.
         biases: for each layer, then for each addend that is no layer's: (b, n, 2), see blocks.bias_features.
         layer_statistics: (b, layers, s). network_statistics: (b, t).
+        layer_fields, network_fields: the same of what inputs without data do (field_statistics.py).
     """
 
     plan: Plan
@@ -41,6 +43,8 @@ class UnitGraphGroup:
     biases: tuple[Tensor, ...]
     layer_statistics: Tensor
     network_statistics: Tensor
+    layer_fields: Tensor
+    network_fields: Tensor
 
     def __len__(self) -> int:
         return len(self.layer_statistics)
@@ -56,6 +60,8 @@ class UnitGraphGroup:
             tuple(map(function, self.biases)),
             function(self.layer_statistics),
             function(self.network_statistics),
+            function(self.layer_fields),
+            function(self.network_fields),
         )
 
 
@@ -152,9 +158,15 @@ def _encoded(plan: Plan, tensors: dict[str, Tensor]) -> UnitGraphGroup:
     writing += [(shift.writes, shift.bias) for shift in shifts]
     added = {name: tensors[bias.name].reshape(rows, -1) for name, bias in writing if bias is not None}
     fields = mean_field(plan, blocks, added)
-    per_layer = layer_statistics(plan, blocks, kernels, odd, up, down, fields)
-    of_network = network_statistics(plan, blocks, up, fields)
-    return UnitGraphGroup(plan, tuple(edges), tuple(biases), per_layer, of_network)
+    return UnitGraphGroup(
+        plan,
+        tuple(edges),
+        tuple(biases),
+        layer_statistics(plan, blocks, kernels, odd, up, down),
+        network_statistics(plan, blocks, up),
+        layer_fields(plan, fields),
+        network_fields(plan, fields),
+    )
 
 
 def _bias(plan: Plan, value: str, bias: Bias | None, tensors: dict[str, Tensor], rows: int) -> Tensor:
@@ -173,4 +185,6 @@ def _stacked(parts: list[UnitGraphGroup]) -> UnitGraphGroup:
         tuple(torch.cat(each) for each in zip(*(p.biases for p in parts), strict=True)),
         torch.cat([p.layer_statistics for p in parts]),
         torch.cat([p.network_statistics for p in parts]),
+        torch.cat([p.layer_fields for p in parts]),
+        torch.cat([p.network_fields for p in parts]),
     )

@@ -16,12 +16,11 @@ from torch import Tensor
 from nfn_cli.networks.unit_graph.activation_features import ACTIVATION_FEATURES, activation_features
 from nfn_cli.networks.unit_graph.blocks import smooth_coefficients
 from nfn_cli.networks.unit_graph.flow import Moments
-from nfn_cli.networks.unit_graph.mean_field import Field
 from nfn_cli.networks.unit_graph.plan import BoolArray, LayerStep, Plan
 
 _LEVELS = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
 # Far above float32 rounding of a balanced weight, so that a logarithm cannot blow rounding up to something visible.
-_SOFTENING = 1e-3
+SOFTENING = 1e-3
 _RELATIVE_SOFTENING = 1e-5
 
 
@@ -32,7 +31,6 @@ def layer_statistics(
     biases: Mapping[int, Tensor],
     up: Mapping[str, Moments],
     down: Mapping[str, Tensor],
-    fields: Mapping[str, Field],
 ) -> Tensor:
     """(b, layers, statistics) in float64.
 
@@ -40,7 +38,7 @@ def layer_statistics(
         blocks: layer number -> (b, groups, p, q, positions), balanced.
         kernels: layer number -> shape of its kernel.
         biases: layer number -> (b, n), what flips with the slot.
-        up, down: of flow.py. fields: of mean_field.py.
+        up, down: of flow.py.
     """
     at_outputs = torch.cat(
         [up[name].sums for name in plan.outputs if plan.values[name] is not None] or [_nothing(up)], 1
@@ -54,36 +52,21 @@ def layer_statistics(
         parts = [_distribution(weight.flatten(1) * fan_in**0.5, not step.weights.signed), _distribution(bias, visible)]
         parts += [_norms(weight), _spectra(weight), _kernel(weight, kernels[step.number])]
         parts += _crossing(up[step.writes].gram, up[step.reads].gram, down[step.writes], down[step.reads])
-        parts.append(_quantiles(torch.asinh(at_outputs[:, :, step.number + 1])))
-        parts.append(_field(step, fields[step.writes]))
+        parts.append(quantiles(torch.asinh(at_outputs[:, :, step.number + 1])))
         parts.append(_shape(step, weight, plan))
         rows.append(torch.cat(parts, 1))
     return torch.stack(rows, 1)
 
 
-def network_statistics(
-    plan: Plan, blocks: Mapping[int, Tensor], up: Mapping[str, Moments], fields: Mapping[str, Field]
-) -> Tensor:
-    """(b, statistics) of the whole network in float64: its size, and where inputs without data end."""
+def network_statistics(plan: Plan, blocks: Mapping[int, Tensor], up: Mapping[str, Moments]) -> Tensor:
+    """(b, statistics) of the whole network in float64: its size, and where the mean of the input ends."""
     b = len(blocks[0])
     sums = torch.cat(
         [up[name].sums[:, :, 0] for name in plan.outputs if plan.values[name] is not None] or [_nothing(up)[:, :, 0]], 1
     )
     entries = sum(w[0].numel() for w in blocks.values())
     size = torch.tensor([log(len(plan.layers)), log(1 + entries), log(1 + plan.joins)], dtype=torch.float64)
-    return torch.cat([size.expand(b, 3), _quantiles(torch.asinh(sums)), *_answers(plan, fields)], 1)
-
-
-def _answers(plan: Plan, fields: Mapping[str, Field]) -> list[Tensor]:
-    """What the outputs say of each brightness, beside their mean over the outputs: quantiles, and how far noise moves them."""
-    bright = torch.cat([fields[name].mean for name in plan.outputs], 1)
-    noise = torch.cat([fields[name].variance[:, :, -1] for name in plan.outputs], 1)
-    apart = torch.asinh(bright - bright.mean(1, keepdim=True))
-    parts = [_quantiles(apart[:, :, column]) for column in range(apart.shape[2])]
-    changing = bright[:, :, :-1] - bright[:, :, :-1].mean(2, keepdim=True)
-    parts.append(_quantiles((changing.square().mean(2) + _SOFTENING).log() / 2))
-    parts.append(_quantiles((noise + _SOFTENING).log() / 2))
-    return parts
+    return torch.cat([size.expand(b, 3), quantiles(torch.asinh(sums))], 1)
 
 
 def _nothing(up: Mapping[str, Moments]) -> Tensor:
@@ -97,7 +80,7 @@ def _flipped(plan: Plan, step: LayerStep) -> BoolArray:
     return np.asarray(slots.signs >= 0)
 
 
-def _quantiles(entries: Tensor) -> Tensor:
+def quantiles(entries: Tensor) -> Tensor:
     """(b, n) -> (b, levels), between ranks interpolated."""
     ordered = entries.sort(1).values
     place = torch.tensor(_LEVELS, dtype=torch.float64) * (entries.shape[1] - 1)
@@ -112,7 +95,7 @@ def _distribution(entries: Tensor, signs_visible: bool) -> Tensor:
     parts = []
     for values, seen in ((entries, signs_visible), (entries.abs(), True)):
         deviation = (values.square().mean(1, keepdim=True) - values.mean(1, keepdim=True).square()).clamp(min=0)
-        row = torch.cat([values.mean(1, keepdim=True), (deviation + _SOFTENING**2).sqrt(), _quantiles(values)], 1)
+        row = torch.cat([values.mean(1, keepdim=True), (deviation + SOFTENING**2).sqrt(), quantiles(values)], 1)
         parts.append(row if seen else torch.zeros_like(row))
     return torch.cat(parts, 1)
 
@@ -121,7 +104,7 @@ def _norms(weight: Tensor) -> Tensor:
     """Log norms of what each slot is fed by, and of what each slot feeds."""
     energy = weight.square()
     return torch.cat(
-        [_quantiles((energy.sum(axes).flatten(1).sqrt() + _SOFTENING).log()) for axes in ((3, 4), (2, 4))], 1
+        [quantiles((energy.sum(axes).flatten(1).sqrt() + SOFTENING).log()) for axes in ((3, 4), (2, 4))], 1
     )
 
 
@@ -139,8 +122,8 @@ def _log_roots(gram: Tensor) -> Tensor:
     1e-8, and its logarithm must not see that.
     """
     values = torch.linalg.eigvalsh(gram).clamp(min=0).flatten(1)
-    softened = values + _RELATIVE_SOFTENING * values.mean(1, keepdim=True) + _SOFTENING**4
-    return _quantiles(softened.log() / 2)
+    softened = values + _RELATIVE_SOFTENING * values.mean(1, keepdim=True) + SOFTENING**4
+    return quantiles(softened.log() / 2)
 
 
 def _kernel(weight: Tensor, kernel: tuple[int, ...]) -> Tensor:
@@ -149,12 +132,12 @@ def _kernel(weight: Tensor, kernel: tuple[int, ...]) -> Tensor:
     first, second = torch.triu_indices(smooth.shape[4], smooth.shape[4])
     energy = weight.square().sum((3, 4), keepdim=True)
     level = energy.mean((1, 2), keepdim=True)
-    alike = smooth / (energy + _RELATIVE_SOFTENING * level + _SOFTENING**4).sqrt()
+    alike = smooth / (energy + _RELATIVE_SOFTENING * level + SOFTENING**4).sqrt()
     parts = []
     for entries, total in ((smooth, level), (alike, torch.ones_like(level))):
         count = weight.shape[1] * weight.shape[2]
         gram = torch.einsum("bgpqc,bgpqd->bcd", entries, entries) / count
-        parts.append(gram[:, first, second] / (total[:, :, 0, 0, 0] + _SOFTENING**4))
+        parts.append(gram[:, first, second] / (total[:, :, 0, 0, 0] + SOFTENING**4))
     return torch.cat(parts, 1)
 
 
@@ -166,21 +149,9 @@ def _crossing(above: Tensor, below: Tensor, out_above: Tensor, out_below: Tensor
         at = torch.diagonal(above, dim1=1, dim2=2) * torch.diagonal(out_above, dim1=1, dim2=2)
     else:
         meeting, at = above.new_zeros(len(above)), above.new_zeros(len(above), 1)
-    parts.append((meeting[:, None] + _SOFTENING**2).log())
-    parts.append(_quantiles((at.clamp(min=0) + _SOFTENING**2).log()))
+    parts.append((meeting[:, None] + SOFTENING**2).log())
+    parts.append(quantiles((at.clamp(min=0) + SOFTENING**2).log()))
     return parts
-
-
-def _field(step: LayerStep, field: Field) -> Tensor:
-    """What inputs without data do to the slots: their level, how far brightness and noise move them, what is left flat."""
-    bright, noise = field.mean[:, :, :-1], field.variance[:, :, -1]
-    level = bright.mean(2).abs()
-    if step.bias is not None:  # a phase count moves the level
-        level = level * torch.from_numpy(step.bias.phase == 0)
-    spread = (bright - bright.mean(2, keepdim=True)).square().mean(2)
-    parts = [torch.asinh(level), (spread + _SOFTENING).log() / 2, (noise + _SOFTENING).log() / 2]
-    parts.append(torch.asinh(level / (spread + noise + _SOFTENING).sqrt()))
-    return torch.cat([_quantiles(part) for part in parts], 1)
 
 
 def _shape(step: LayerStep, weight: Tensor, plan: Plan) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -22,7 +22,8 @@ class UnitGraphConfig:
     Attributes:
         channels: of the state of a slot; 0 for no message passing (the head then sees statistics only).
         edge_functions: learned functions of an edge, as many even ones as odd ones.
-        statistics: whether the head also sees the fixed invariants.
+        statistics: whether the head also sees the fixed invariants of the weights.
+        fields: whether it sees, beside them, those of the mean fields.
         head_width, head_depth: the MLP behind the tokens.
         dropout: in the MLP, while training.
     """
@@ -30,6 +31,7 @@ class UnitGraphConfig:
     channels: int = 16
     edge_functions: int = 8
     statistics: bool = True
+    fields: bool = False
     head_width: int = 128
     head_depth: int = 2
     dropout: float = 0.1
@@ -37,13 +39,25 @@ class UnitGraphConfig:
     def __post_init__(self) -> None:
         if not self.channels and not self.statistics:
             raise ValueError("neither channels nor statistics: the head would see nothing")
+        if self.fields and not self.statistics:
+            raise ValueError("fields come beside statistics, not without them")
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticSizes:
+    """Numbers of statistics of a layer and of a network, of their weights and of their mean fields."""
+
+    layer: int
+    network: int
+    layer_fields: int
+    network_fields: int
 
 
 class UnitGraphModel(nn.Module):
     """Networks of any graphs -> `outputs` numbers each, blind to the monomial group of each of them.
 
     Args:
-        sizes: statistics of a layer and of a network, as `statistic_sizes` of a batch gives them.
+        sizes: as `statistic_sizes` of a batch gives them.
     """
 
     layer_mean: Tensor
@@ -53,10 +67,12 @@ class UnitGraphModel(nn.Module):
     edge_scale: Tensor
     bias_scale: Tensor
 
-    def __init__(self, sizes: tuple[int, int], config: UnitGraphConfig = UnitGraphConfig(), outputs: int = 1) -> None:
+    def __init__(self, sizes: StatisticSizes, config: UnitGraphConfig = UnitGraphConfig(), outputs: int = 1) -> None:
         super().__init__()
         self.config, self.sizes = config, sizes
-        for name, size in (("layer", sizes[0]), ("network", sizes[1])):
+        of_layer = sizes.layer + (sizes.layer_fields if config.fields else 0)
+        of_network = sizes.network + (sizes.network_fields if config.fields else 0)
+        for name, size in (("layer", of_layer), ("network", of_network)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_scale", torch.ones(size))
         # One number for all edges and one for all biases tames the input; a constant does not change any symmetry.
@@ -64,8 +80,8 @@ class UnitGraphModel(nn.Module):
         self.register_buffer("bias_scale", torch.ones(()))
         self.passing = MessagePassing(config.edge_functions, config.channels) if config.channels else None
         self.pooled_norm = nn.BatchNorm1d(3 * config.channels) if config.channels else nn.Identity()
-        token = 3 * config.channels + (sizes[0] if config.statistics else 0)
-        widths = [_PLACES * token + (sizes[1] if config.statistics else 0), *[config.head_width] * config.head_depth]
+        token = 3 * config.channels + (of_layer if config.statistics else 0)
+        widths = [_PLACES * token + (of_network if config.statistics else 0), *[config.head_width] * config.head_depth]
         blocks: list[nn.Module] = []
         for read, written in pairwise(widths):
             blocks += [nn.Linear(read, written), nn.GELU(), nn.Dropout(config.dropout)]
@@ -86,12 +102,21 @@ class UnitGraphModel(nn.Module):
         for number, group in enumerate(batch.groups):
             tokens = [pooled[number]] if pooled else []
             if self.config.statistics:
-                tokens.append(_bounded(group.layer_statistics, self.layer_mean, self.layer_scale))
+                tokens.append(_bounded(self._of_layers(group), self.layer_mean, self.layer_scale))
             row = _seen_from_both_ends(torch.cat(tokens, 2))
             if self.config.statistics:
-                row = torch.cat([row, _bounded(group.network_statistics, self.network_mean, self.network_scale)], 1)
+                row = torch.cat([row, _bounded(self._of_network(group), self.network_mean, self.network_scale)], 1)
             parts.append(row)
         return torch.cat(parts)[torch.argsort(torch.cat(batch.rows))]
+
+    def _of_layers(self, group: UnitGraphGroup) -> Tensor:
+        """(b, layers, statistics) of those that the head sees."""
+        both = (group.layer_statistics, group.layer_fields)
+        return torch.cat(both, 2) if self.config.fields else both[0]
+
+    def _of_network(self, group: UnitGraphGroup) -> Tensor:
+        both = (group.network_statistics, group.network_fields)
+        return torch.cat(both, 1) if self.config.fields else both[0]
 
     def _pooled(self, batch: UnitGraphBatch) -> list[Tensor]:
         """For each group (b, layers, 3 · channels), normalized over all tokens of the batch."""
@@ -103,19 +128,17 @@ class UnitGraphModel(nn.Module):
         return [part.reshape(each.shape) for part, each in zip(parts, raw, strict=True)]
 
     def _tamed(self, group: UnitGraphGroup) -> UnitGraphGroup:
-        return UnitGraphGroup(
-            group.plan,
-            tuple(each / self.edge_scale for each in group.edges),
-            tuple(each / self.bias_scale for each in group.biases),
-            group.layer_statistics,
-            group.network_statistics,
+        return replace(
+            group,
+            edges=tuple(each / self.edge_scale for each in group.edges),
+            biases=tuple(each / self.bias_scale for each in group.biases),
         )
 
     @torch.no_grad()
     def fit_normalization(self, batch: UnitGraphBatch) -> None:
         """Sets the constants that tame the input from training data."""
-        layers = torch.cat([group.layer_statistics.double().flatten(0, 1) for group in batch.groups])
-        networks = torch.cat([group.network_statistics.double() for group in batch.groups])
+        layers = torch.cat([self._of_layers(group).double().flatten(0, 1) for group in batch.groups])
+        networks = torch.cat([self._of_network(group).double() for group in batch.groups])
         for name, rows in (("layer", layers), ("network", networks)):
             spread = rows.std(0, correction=0)
             getattr(self, f"{name}_mean").copy_(rows.mean(0))
@@ -128,10 +151,15 @@ class UnitGraphModel(nn.Module):
             scale.fill_((total / count) ** 0.5 if total else 1.0)
 
 
-def statistic_sizes(batch: UnitGraphBatch) -> tuple[int, int]:
-    """Numbers of statistics of a layer and of a network."""
+def statistic_sizes(batch: UnitGraphBatch) -> StatisticSizes:
+    """Sizes for a model of networks encoded like these; they are the same for every graph."""
     first = batch.groups[0]
-    return first.layer_statistics.shape[2], first.network_statistics.shape[1]
+    return StatisticSizes(
+        first.layer_statistics.shape[2],
+        first.network_statistics.shape[1],
+        first.layer_fields.shape[2],
+        first.network_fields.shape[1],
+    )
 
 
 def _bounded(statistics: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
