@@ -87,13 +87,13 @@ def read_images(path: str | Path, grey: bool) -> ImageData:
         raise SurroundingsFailed(f"cannot be read ({error.strerror or error})", where=printable(path)) from None
     except (ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile) as error:
         raise Refused(f"not a set of images ({printable(error)})", where=printable(path), code="bad-images") from None
-    if test is None:
-        train, test = _kept_aside(train)
-    parts = [_checked(part, grey, path) for part in (train, test)]
-    if parts[0].images.shape[1:] != parts[1].images.shape[1:]:
+    coloured = train.images.shape[-1] == 3
+    train = _checked(train, grey, path)
+    train, test = _kept_aside(train) if test is None else (train, _checked(test, grey, path))
+    if train.images.shape[1:] != test.images.shape[1:]:
         raise Refused("training and test images differ in size", where=printable(path), code="bad-images")
     name = path.name.split(".")[0] if path.is_file() else path.resolve().name
-    return ImageData(name + ("-grey" if grey and train.images.shape[-1] == 3 else ""), *parts)
+    return ImageData(name + ("-grey" if grey and coloured else ""), train, test)
 
 
 def _checked(part: ImageSet, grey: bool, path: Path) -> ImageSet:

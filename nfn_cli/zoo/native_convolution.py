@@ -22,7 +22,7 @@ from torch import Tensor
 SOURCE = Path(__file__).with_name("native") / "convolution.c"
 VECTOR = 8  # numbers that the kernel takes at a time: channels must be multiples
 ACTIVATION_CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3}
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
+_FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
 _POINTERS = ("kernel", "bias", "output", "by_output", "by_input", "by_kernel", "by_bias")
 _SIZES = ("networks", "images", "height", "width", "in", "out", "size", "stride", "activation")
 

@@ -26,7 +26,7 @@ W_INITS = ("normal", "orthogonal", "he_normal", "glorot_normal")
 B_INITS = ("zeros", "normal")
 TRAIN_FRACTIONS = (0.1, 0.25, 0.5, 1.0)
 BIAS_STD = 0.05
-# plain steps need longer strides than adaptive ones; one range for all would fill the zoo with networks at chance
+# ranges by optimizer, and the 40% without dropout, are those of the zoos made in the image of the published one
 LEARNING_RATES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"adam": (3e-4, 3e-2), "sgd": (1e-3, 0.3), "rmsprop": (1e-4, 1e-2)}
 )

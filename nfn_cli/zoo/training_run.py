@@ -72,9 +72,16 @@ class MakingPlan:
 
     def cost(self, index: int, data: ImageData) -> float:
         """Work of a group, in multiplications of a forward pass."""
+        architecture, settings = self.group(index, image_shape(data))
         shown = self.checkpoints[-1] * self.batch_size
-        scored = len(self.checkpoints) * (len(data.test) + min(TRAIN_IMAGES_SCORED, len(data.train)))
-        return self.group(index, image_shape(data))[0].cost * self.group_size * (shown + SCORING * scored)
+        seen = min(TRAIN_IMAGES_SCORED, _seen(settings, len(data.train)))
+        scored = len(self.checkpoints) * (len(data.test) + seen)
+        return architecture.cost * self.group_size * (shown + SCORING * scored)
+
+
+def _seen(settings: Settings, images: int) -> int:
+    """How many training images a group sees."""
+    return max(1, round(settings.train_fraction * images))
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ def train_group(folder: Path, plan: MakingPlan, data: PlacedData, index: int, ad
     generator = np.random.default_rng([plan.seed, index, 1])
     tensors = initial_tensors(architecture, settings, generator)
     group = CnnGroup(architecture, settings, tensors, plan.device, compute=getattr(torch, plan.compute))
-    seen = generator.permutation(len(data.train[0]))[: max(1, round(settings.train_fraction * len(data.train[0])))]
+    seen = generator.permutation(len(data.train[0]))[: _seen(settings, len(data.train[0]))]
     masks = torch.Generator(plan.device).manual_seed(int(generator.integers(1 << 62)))
     scored = {"test": data.test, "train": _rows(data.train, np.sort(seen[:TRAIN_IMAGES_SCORED]))}
     cost = architecture.cost * plan.group_size
