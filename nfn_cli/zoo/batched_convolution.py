@@ -31,9 +31,10 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, activa
 
     (m or 1, n, h, w, i), (m, k, k, i, o), (m, o) -> (m, n, ⌈h/stride⌉, ⌈w/stride⌉, o)
     """
-    if activation in ACTIVATION_CODES and fits(x, kernel, stride) and native_convolution() is not None:
-        fused: Tensor = _Native.apply(x, kernel, bias, stride, activation)  # type: ignore[no-untyped-call]
-        return fused
+    if fits(x, kernel, stride) and native_convolution() is not None:
+        fused = activation if activation in ACTIVATION_CODES else "identity"
+        ended: Tensor = _Native.apply(x, kernel, bias, stride, fused)  # type: ignore[no-untyped-call]
+        return ended if fused == activation else FUNCTIONS[activation](ended)
     out: Tensor = _Gathered.apply(x, kernel, stride)  # type: ignore[no-untyped-call]
     if bias is not None:
         out = out + bias[:, None, None, None].to(out.dtype)

@@ -47,7 +47,7 @@ def residual(shape: tuple[int, int, int, int, int, int, bool], activation: str, 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("activation", ["identity", "relu", "leaky_relu", "tanh"])
+@pytest.mark.parametrize("activation", ["identity", "relu", "leaky_relu", "tanh", "gelu"])
 def test_compiled_convolution(shape: tuple[int, int, int, int, int, int, bool], activation: str) -> None:
     if native_convolution() is None:
         pytest.skip("no C compiler on this machine")
