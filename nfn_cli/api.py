@@ -107,24 +107,30 @@ def random_element(
 
 
 def predict_generalization(
-    source: str | Path | Checkpoint | Model, options: NameOptions = NameOptions(), *, predictor: str | None = None
+    source: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    *,
+    predictor: str | None = None,
+    model: str | None = None,
 ) -> Prediction:
     """Predicted test accuracy with its interval; see `nfn_cli.predictors.predict_generalization`."""
-    (answer,) = predict_many([open_model(source, options)], predictor=predictor)
+    (answer,) = predict_many([open_model(source, options)], predictor=predictor, model=model)
     if isinstance(answer, NfnError):
         raise answer
     return answer
 
 
-def predict_many(models: Iterable[Model], *, predictor: str | None = None) -> list[Prediction | NfnError]:
+def predict_many(
+    models: Iterable[Model], *, predictor: str | None = None, model: str | None = None
+) -> list[Prediction | NfnError]:
     """Predictions for many models, batched; a refused one stands as its error in its place."""
     from nfn_cli.predictors import predict_many as _predict_many
 
     models = list(models)
-    answers = _predict_many([(model.checkpoint, model.networks) for model in models], predictor)
+    answers = _predict_many([(each.checkpoint, each.networks) for each in models], predictor, model)
     return [
-        answer.located(printable(model.checkpoint.path)) if isinstance(answer, NfnError) else answer
-        for model, answer in zip(models, answers, strict=True)
+        answer.located(printable(each.checkpoint.path)) if isinstance(answer, NfnError) else answer
+        for each, answer in zip(models, answers, strict=True)
     ]
 
 

@@ -26,7 +26,7 @@ def audit_invariance(
         typer.Argument(
             metavar="PREDICTOR",
             help="A shipped predictor, a folder with card.json, or module:function of your own, which is imported and run.",
-            autocompletion=o._predictors,
+            autocompletion=o.predictor_names,
         ),
     ],
     inputs: Annotated[Optional[list[str]], typer.Argument(metavar="CKPT…", help=_NETWORKS)] = None,  # noqa: UP045

@@ -9,11 +9,13 @@ import typer
 from nfn_cli.cli.act import act
 from nfn_cli.cli.audit_invariance import audit_invariance
 from nfn_cli.cli.canonicalize import canonicalize
+from nfn_cli.cli.evaluate import evaluate
 from nfn_cli.cli.predict_generalization import predict_generalization
 from nfn_cli.cli.predictors import predictors
 from nfn_cli.cli.reduce import reduce
 from nfn_cli.cli.session import Session, process
 from nfn_cli.cli.symmetry_report import symmetry_report
+from nfn_cli.cli.train import train
 from nfn_cli.cli.zoo import zoo
 
 app = typer.Typer(
@@ -50,8 +52,10 @@ app.command("act")(act)
 app.command("reduce")(reduce)
 app.command("predict-generalization")(predict_generalization)
 app.command("predictors")(predictors)
+app.command("evaluate")(evaluate)
 app.command("audit-invariance")(audit_invariance)
 app.add_typer(zoo)
+app.add_typer(train)
 
 
 def main() -> None:

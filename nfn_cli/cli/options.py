@@ -23,10 +23,17 @@ def _architectures(incomplete: str) -> list[str]:
     return [name for name in known_architectures() if name.startswith(incomplete)]
 
 
-def _predictors(incomplete: str) -> list[str]:
+def predictor_names(incomplete: str) -> list[str]:
+    """Completion of shipped predictors."""
     from nfn_cli.predictors import shipped_predictors
 
     return [card.name for card in shipped_predictors() if card.name.startswith(incomplete)]
+
+
+def _models(incomplete: str) -> list[str]:
+    from nfn_cli.predictors.card import MODELS
+
+    return [name for name in MODELS if name.startswith(incomplete)]
 
 
 _READING = "How to read the network"
@@ -39,6 +46,19 @@ Inputs = Annotated[
     ),
 ]
 Input = Annotated[str, typer.Argument(metavar="CKPT", help="A file, DIR#row of a zoo, or hf://owner/repo[@rev]/file.")]
+Zoos = Annotated[
+    list[str],
+    typer.Option("--zoo", metavar="DIR", help="A zoo in any form that nfn zoo info reads; may be given again."),
+]
+Model = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Kind of predictor: probe, unit-graph or monomial-nfn.",
+        autocompletion=_models,
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; never the input.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -97,7 +117,7 @@ Predictor = Annotated[
         "--predictor",
         metavar="NAME|DIR",
         help="A shipped predictor or a folder with card.json; default: by the activation.",
-        autocompletion=_predictors,
+        autocompletion=predictor_names,
     ),
 ]
 

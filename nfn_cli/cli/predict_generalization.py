@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from nfn_cli.api import Model
 
 _PIECE = 256  # inputs asked at once
+_DIGITS = 6  # what a prediction can mean at most, and what rounding errors of another batch do not reach
 
 
 def predict_generalization(
     inputs: o.Inputs,
     predictor: o.Predictor = None,
+    model: o.Model = None,
     activation: o.Activation = None,
     layers: o.Layers = None,
     pooling: o.Pooling = None,
@@ -23,10 +25,12 @@ def predict_generalization(
     residual: o.Residual = None,
     json: o.Json = False,
 ) -> None:
-    """Predict the test accuracy of a network from its weights alone.
+    """Predict the test accuracy of a network; no test data is needed.
 
     Prints the predicted accuracy, a 90% interval calibrated on held-out training runs, and whether the network is inside
-    what the predictor was trained for. A network that no predictor takes is refused with exit code 3.
+    what the predictor was trained for. Among the shipped predictors that take the network the best one is asked; the
+    weight-only ones (--model monomial-nfn, unit-graph) never run it. A network that none takes is refused with exit
+    code 3.
 
     Examples:
 
@@ -34,7 +38,7 @@ def predict_generalization(
 
       nfn predict-generalization runs/*.safetensors --json
 
-      nfn predict-generalization zoo#17
+      nfn predict-generalization zoo#17 --model monomial-nfn
     """
     from nfn_cli.api import open_model, predict_many
     from nfn_cli.cli import render
@@ -59,17 +63,19 @@ def predict_generalization(
                 if Session.debug:
                     raise
                 models.append(error)
-        predicted = iter(predict_many([m for m in models if not isinstance(m, NfnError)], predictor=predictor))
-        for path, model in zip(piece, models, strict=True):
-            answer = model if isinstance(model, NfnError) else next(predicted)
+        predicted = iter(
+            predict_many([m for m in models if not isinstance(m, NfnError)], predictor=predictor, model=model)
+        )
+        for path, opened in zip(piece, models, strict=True):
+            answer = opened if isinstance(opened, NfnError) else next(predicted)
             if isinstance(answer, NfnError):
                 session.fail(path, answer)
                 continue
             row = {
                 "schema": "nfn.predict-generalization/1",
                 "path": path,
-                "predicted_test_accuracy": answer.predicted_test_accuracy,
-                "interval": list(answer.interval),
+                "predicted_test_accuracy": round(answer.predicted_test_accuracy, _DIGITS),
+                "interval": [round(end, _DIGITS) for end in answer.interval],
                 "predictor": answer.predictor,
                 "in_distribution": answer.in_distribution,
             }

@@ -25,8 +25,8 @@ def predictors(json: o.Json = False) -> None:
                 "schema": "nfn.predictors/1",
                 "name": card.name,
                 "summary": card.summary,
-                "activation": card.activation,
-                "network": card.network,
+                "model": card.model,
+                "takes": str(card.taken),
                 "parameters": card.parameters,
                 "kendall_tau": card.test.get("kendall_tau"),
                 "r2": card.test.get("r2"),
@@ -34,13 +34,14 @@ def predictors(json: o.Json = False) -> None:
         )
     if not json:
         render.table(
-            [("name", "left"), ("Kendall τ", "right"), ("R²", "right"), ("networks", "left")],
+            [("name", "left"), ("model", "left"), ("Kendall τ", "right"), ("R²", "right"), ("networks", "left")],
             [
                 [
                     card.name,
+                    card.model,
                     f"{card.test['kendall_tau']:.3f}",
                     f"{card.test['r2']:.3f}",
-                    f"{card.activation}: {card.network}",
+                    str(card.taken),
                 ]
                 for card in cards
             ],

@@ -1,4 +1,4 @@
-"""predictors/card.py: the page of facts that comes with a predictor. Knows JSON and chains; no torch.
+"""predictors/card.py: the page of facts that comes with a predictor. Knows JSON and what predictors take; no torch.
 
 card.json is read by the tool; README.md beside it is written from it, for people.
 """
@@ -8,13 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nfn_cli.errors import Refused, SurroundingsFailed
-from nfn_cli.predictors.chain_input import ChainWeights
+from nfn_cli.predictors.takes import Takes, takes_from_json
 
-SCHEMA = "nfn.predictor-card/1"
+SCHEMA = "nfn.predictor-card/2"
+# Names of models, in words; `--model` takes the names.
+MODELS: Mapping[str, str] = {
+    "probe": "an MLP on the network's answers to learned inputs",
+    "unit-graph": "message passing on the graph of units, from weights alone",
+    "monomial-nfn": "Monomial-NFN, from weights alone",
+}
 
 
 @dataclass(frozen=True)
@@ -25,17 +32,16 @@ class Card:
         name: what `--predictor` takes.
         summary: one sentence.
         predicts: what the number is.
-        activation: the only activation of its training networks.
-        group: key of `networks.degrees.GROUPS` that the predictor is blind to, permutations included.
-        widths: units per axis, input first.
-        kernels: kernel shape per layer; () is a linear layer.
-        network: the training networks in words.
-        architecture: fields of `MonomialNfnConfig`; members: networks whose predictions are averaged.
+        model: a key of MODELS.
+        takes: fields of `Takes`; everything else is refused.
+        blind_to: the symmetries that cannot show in an answer, in words.
+        encoder: settings of the part that is not learned from scores.
+        architecture: of the members; members: networks whose predictions are averaged.
         contrast: architecture of the network of the in-distribution test.
-        parameters: trainable numbers of all members together, the in-distribution test not counted.
+        parameters: trainable numbers of all members together, probes included, the in-distribution test not counted.
         data: rows, runs and origin of the training data; split: rule, seeds; training: fields of `TrainConfig`.
         test: scores on test runs, seen by nothing before; out_of_fold: scores on the other runs, each predicted by
-            networks that did not see it.
+            members that did not see it.
         interval: fields of `Interval`; in_distribution: thresholds; measured: coverage and alarm rates on test runs.
         reproduce: the command that makes the folder again.
     """
@@ -43,11 +49,10 @@ class Card:
     name: str
     summary: str
     predicts: str
-    activation: str
-    group: str
-    widths: tuple[int, ...]
-    kernels: tuple[tuple[int, ...], ...]
-    network: str
+    model: str
+    takes: Mapping[str, Any]
+    blind_to: str
+    encoder: Mapping[str, Any]
     architecture: Mapping[str, Any]
     members: int
     contrast: Mapping[str, Any]
@@ -62,28 +67,10 @@ class Card:
     measured: Mapping[str, Any]
     reproduce: str
 
-    def mismatch(self, chain: ChainWeights) -> str | None:
-        """Why this predictor cannot take a chain, in one sentence without a full stop; None if it can."""
-        taken = self.shape_mismatch(tuple(w.shape for w in chain.weights))
-        if taken is not None:
-            return taken
-        others = sorted(set(chain.activations) - {self.activation})
-        if others:
-            return f"the activation is {', '.join(others)}, {self.name} was trained on {self.activation} networks"
-        if chain.pooling_between:
-            kinds = ", ".join(chain.pooling_between)
-            return f"it pools between layers ({kinds}), the networks of {self.name} do not"
-        return None
-
-    def shape_mismatch(self, shapes: tuple[tuple[int, ...], ...]) -> str | None:
-        """The same for shapes (out, in, *kernel) alone."""
-        if len(shapes) != len(self.kernels):
-            return f"it has {len(shapes)} layers, {self.name} takes {len(self.kernels)} ({self.network})"
-        for number, shape in enumerate(shapes, start=1):
-            want = (self.widths[number], self.widths[number - 1], *self.kernels[number - 1])
-            if tuple(shape) != want:
-                return f"layer {number} has shape {tuple(shape)}, {self.name} takes {want} (out, in, kernel)"
-        return None
+    @cached_property
+    def taken(self) -> Takes:
+        """What it takes, as objects."""
+        return takes_from_json(self.takes)
 
     def to_json(self) -> str:
         """Text of card.json."""
@@ -109,23 +96,29 @@ def read_card(folder: Path) -> Card:
     names = {field.name for field in fields(Card)}
     if not isinstance(record, dict) or record.pop("schema", None) != SCHEMA or set(record) != names:
         raise Refused(f"card.json does not follow {SCHEMA}", where=str(path), code="bad-card")
-    record["widths"] = tuple(record["widths"])
-    record["kernels"] = tuple(tuple(kernel) for kernel in record["kernels"])
-    return Card(**record)
+    card = Card(**record)
+    try:
+        known = card.model in MODELS and bool(str(card.taken))
+    except (KeyError, TypeError, ValueError):
+        known = False
+    if not known:
+        raise Refused("card.json names no known model, or nothing it takes", where=str(path), code="bad-card")
+    return card
 
 
 def readme(card: Card) -> str:
     """The card for people, in Markdown; made from card.json alone."""
-    test, out, measured = card.test, card.out_of_fold, card.measured
+    out, test, measured = card.out_of_fold, card.test, card.measured
     lines = [
         f"# {card.name}",
         "",
         card.summary,
         "",
         f"* **Predicts** {card.predicts}.",
-        f"* **Takes** {card.network}; activation {card.activation}; everything else is refused.",
-        f"* **Blind to** the group {card.group.replace('_', ' ')} with permutations of hidden units, exactly.",
-        f"* **Model** {card.members} Monomial-NFNs averaged, {card.parameters:,} parameters together, kept in float16.",
+        f"* **Takes** {card.taken}; everything else is refused.",
+        f"* **Blind to** {card.blind_to}.",
+        f"* **Model** {card.model}: {MODELS[card.model]}; {card.members} members averaged, {card.parameters:,} learned "
+        f"numbers together, kept in float16.",
         f"* **Data** {card.data['description']}",
         f"* **Split** {card.split['rule']}",
         "",
@@ -133,6 +126,12 @@ def readme(card: Card) -> str:
         "| --- | --- | --- | --- | --- |",
         f"| test, never seen | {test['kendall_tau']:.3f} | {test['r2']:.3f} | {test['mae']:.4f} | {test['count']} |",
         f"| out of fold | {out['kendall_tau']:.3f} | {out['r2']:.3f} | {out['mae']:.4f} | {out['count']} |",
+    ]
+    lines += [
+        f"| {name} | {part['kendall_tau']:.3f} | {part['r2']:.3f} | {part['mae']:.4f} | {part['count']} |"
+        for name, part in measured.get("parts", {}).items()
+    ]
+    lines += [
         "",
         f"The {card.interval['level']:.0%} interval is calibrated on the {card.interval['count']} checkpoints of the "
         f"{out['count']} out-of-fold runs. On the test runs it covers {measured['coverage']:.1%} of the final and "
@@ -144,7 +143,7 @@ def readme(card: Card) -> str:
         f"checkpoints of the test runs, {measured['alarm_on_reinitialised']:.1%} of re-initialised and "
         f"{measured['alarm_on_shuffled']:.1%} of weight-shuffled copies of them.",
         "",
-        "Reproduce (ZOO_DIR is the folder with weights.npy, metrics.csv.gz and layout.csv):",
+        "Reproduce (ZOO_DIR is the zoo's folder):",
         "",
         f"    {card.reproduce}",
         "",

@@ -1,9 +1,10 @@
-"""predictors/chain_input.py: the plain chain inside a graph, in torch layout. Knows graph/, arrays; no torch or file."""
+"""predictors/chain_input.py: the plain chain inside a graph, in torch layout, for one network or many at once. Knows graph/,
+arrays; no torch or file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ class ChainWeights:
     """Linear maps one after another, a pointwise function between them.
 
     Attributes:
-        weights: (out, in, *kernel) each, convolutions first; a linear layer after a flatten has in = channels · pixels,
-            channel outer.
+        weights: (out, in, *kernel) each (of many networks: (n, out, in, *kernel)), convolutions first; a linear layer
+            after a flatten has in = channels · pixels, channel outer.
         biases: (out,) each; zeros where the layer has none.
         activations: function after each layer but the last; "identity" where there is none.
         pooling_between: pooling that a chain of strided convolutions does not have: any maximum, and averages before
@@ -37,7 +38,16 @@ _REDUCTIONS = ("max_pool", "average_pool", "pool", "spatial_mean", "flatten")
 
 
 def chain_of(graph: Graph, tensors: Mapping[str, Array]) -> ChainWeights:
-    """The network as a plain chain.
+    """One network as a plain chain; see `chains_of`."""
+    names = {name for op in graph.ops for name in op.parameters.values()}
+    stacked = chains_of(graph, {name: np.asarray(tensors[name])[None] for name in names})
+    return replace(
+        stacked, weights=tuple(w[0] for w in stacked.weights), biases=tuple(bias[0] for bias in stacked.biases)
+    )
+
+
+def chains_of(graph: Graph, stacked: Mapping[str, Array]) -> ChainWeights:
+    """Networks of one graph as plain chains: every array has one more axis, first, for the networks.
 
     Raises:
         Refused (code "not-a-plain-chain"): an op that a chain does not have, a branch, several inputs or outputs.
@@ -55,9 +65,9 @@ def chain_of(graph: Graph, tensors: Mapping[str, Array]) -> ChainWeights:
             raise _not_a_chain(f"{op.kind} reads {', '.join(op.inputs)}, not what the op before it wrote")
         value = op.output
         if op.kind in ("linear", "conv"):
-            below = weights[-1].shape[0] if weights else None
-            weights.append(_torch_layout(op, tensors, below if channel_inner else None))
-            biases.append(_bias(op, tensors, weights[-1].shape[0]))
+            below = weights[-1].shape[1] if weights else None
+            weights.append(_torch_layout(op, stacked, below if channel_inner else None))
+            biases.append(_bias(op, stacked, weights[-1]))
             after.append([])
             channel_inner = False
         elif op.kind == "pointwise":
@@ -82,7 +92,7 @@ def chain_of(graph: Graph, tensors: Mapping[str, Array]) -> ChainWeights:
     if after[-1]:
         raise _not_a_chain(f"the output passes through {after[-1][0]}")
     names = tuple(functions[0] if functions else "identity" for functions in after[:-1])
-    convolutions = sum(weight.ndim > 2 for weight in weights)
+    convolutions = sum(weight.ndim > 3 for weight in weights)
     between = tuple(
         kind for layer, kind in pooling if kind == "max_pool" or (kind == "average_pool" and layer < convolutions)
     )
@@ -101,18 +111,20 @@ def _not_a_chain(detail: str) -> Refused:
     )
 
 
-def _torch_layout(op: Op, tensors: Mapping[str, Array], channels_below: int | None) -> Array:
-    """Weight as (out, in, *kernel); after a channels-last flatten its input axis is put into channel-outer order."""
-    weight = np.asarray(tensors[op.parameters["weight"]])
+def _torch_layout(op: Op, stacked: Mapping[str, Array], channels_below: int | None) -> Array:
+    """Weights as (n, out, in, *kernel); after a channels-last flatten the input axis is put into channel-outer order."""
+    weight = np.asarray(stacked[op.parameters["weight"]])
     if int(op.attributes.get("groups", 1)) != 1:
         raise _not_a_chain(f"{op.parameters['weight']} is a grouped convolution")
-    weight = np.moveaxis(weight, (op.attributes.get("out_axis", 0), op.attributes.get("in_axis", 1)), (0, 1))
-    if channels_below is not None and weight.shape[1] % channels_below == 0:
-        split = weight.reshape(weight.shape[0], -1, channels_below)
-        weight = split.transpose(0, 2, 1).reshape(weight.shape)
+    out_axis, in_axis = op.attributes.get("out_axis", 0), op.attributes.get("in_axis", 1)
+    weight = np.moveaxis(weight, (out_axis + 1, in_axis + 1), (1, 2))
+    if channels_below is not None and weight.shape[2] % channels_below == 0:
+        split = weight.reshape(*weight.shape[:2], -1, channels_below)
+        weight = split.transpose(0, 1, 3, 2).reshape(weight.shape)
     return weight
 
 
-def _bias(op: Op, tensors: Mapping[str, Array], outgoing: int) -> Array:
+def _bias(op: Op, stacked: Mapping[str, Array], weight: Array) -> Array:
     name = op.parameters.get("bias")
-    return np.zeros(outgoing, dtype=np.float32) if name is None else np.asarray(tensors[name]).reshape(-1)
+    rows, outgoing = weight.shape[:2]
+    return np.zeros((rows, outgoing), np.float32) if name is None else np.asarray(stacked[name]).reshape(rows, -1)

@@ -1,87 +1,117 @@
-"""predictors/generalization.py: from checkpoints with their networks to predicted accuracies. Knows graph/, cards.
+"""predictors/generalization.py: from checkpoints with their networks to predicted accuracies. Knows graph/, predictors.
 
-torch is imported when weights are asked about, not before.
+torch is imported when networks are asked about, not before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from nfn_cli.errors import NfnError, Refused
-from nfn_cli.predictors.card import Card, read_card
-from nfn_cli.predictors.chain_input import ChainWeights, chain_of
+import numpy as np
+
+from nfn_cli.errors import NfnError, Refused, WrongUsage
+from nfn_cli.predictors.card import MODELS, Card
 from nfn_cli.predictors.shipped import predictor_folder, shipped_predictors
 
 if TYPE_CHECKING:
     from nfn_cli.checkpoint.model import Checkpoint
-    from nfn_cli.graph.model import Network
-    from nfn_cli.predictors.predictor import Prediction
+    from nfn_cli.graph.model import Graph, Network
+    from nfn_cli.predictors.predictor import Prediction, Predictor
 
+Array = np.ndarray[Any, np.dtype[Any]]
 _FAMILY = "generalization-"
-_PIECE = 512  # chains in memory at once: float64 copies of a small CNN's weights are 40 KB each
+_PIECE = 512  # networks in memory at once: a small CNN's weights are 40 KB in float64
 
 
 def predict_generalization(
-    checkpoint: Checkpoint, networks: tuple[Network, ...], predictor: str | None = None
+    checkpoint: Checkpoint, networks: tuple[Network, ...], predictor: str | None = None, model: str | None = None
 ) -> Prediction:
-    """Predicted test accuracy of one network, from its weights alone.
+    """Predicted test accuracy of one network.
 
     Args:
         checkpoint: its tensors are the weights; any names and layouts that the graph knows how to read.
         networks: what the checkpoint holds; exactly one is taken.
-        predictor: a shipped name or a folder with card.json; None chooses by the activation.
+        predictor: a shipped name or a folder with card.json; None chooses among the shipped ones that take the network
+            the one with the best out-of-fold score.
+        model: choose among those of this kind only, a key of `MODELS`.
 
     Raises:
-        Refused: several networks, not a plain chain, weights that are not finite, or an architecture or activation that
-            the predictor was not trained for.
-        WrongUsage: there is no such predictor.
+        Refused: several networks, weights that are not finite, or a network that no predictor was trained for.
+        WrongUsage: there is no such predictor or kind.
     """
-    (answer,) = predict_many([(checkpoint, networks)], predictor)
+    (answer,) = predict_many([(checkpoint, networks)], predictor, model)
     if isinstance(answer, NfnError):
         raise answer
     return answer
 
 
 def predict_many(
-    items: Iterable[tuple[Checkpoint, tuple[Network, ...]]], predictor: str | None = None
+    items: Iterable[tuple[Checkpoint, tuple[Network, ...]]], predictor: str | None = None, model: str | None = None
 ) -> list[Prediction | NfnError]:
-    """The same for many, in batches per predictor; what is refused stands as its error in its place.
+    """The same for many, in batches per predictor and graph; what is refused stands as its error in its place.
 
     Raises:
-        WrongUsage: `predictor` names none, which concerns all items.
+        WrongUsage: `predictor` or `model` names none, which concerns all items.
     """
-    if predictor is not None:
-        predictor_folder(predictor)
+    candidates = _candidates(predictor, model)
     answers: list[Prediction | NfnError | None] = []
-    waiting: dict[str, list[tuple[int, str, ChainWeights]]] = {}
+    waiting: dict[tuple[str, str], list[_Accepted]] = {}
     for number, (checkpoint, networks) in enumerate(items):
         answers.append(None)
         try:
-            name, chain = _accepted(checkpoint, networks, predictor)
+            accepted = _accepted(number, checkpoint, networks, candidates)
         except Refused as error:
             answers[number] = error
             continue
-        rows = waiting.setdefault(name, [])
-        rows.append((number, checkpoint.path, chain))
+        rows = waiting.setdefault(accepted.key, [])
+        rows.append(accepted)
         if len(rows) == _PIECE:
-            _ask(name, waiting.pop(name), answers)
-    for name, rows in waiting.items():
-        _ask(name, rows, answers)
+            _ask(waiting.pop(accepted.key), answers)
+    for rows in waiting.values():
+        _ask(rows, answers)
     return [answer for answer in answers if answer is not None]
 
 
-def _ask(name: str, rows: list[tuple[int, str, ChainWeights]], answers: list[Prediction | NfnError | None]) -> None:
-    from nfn_cli.predictors.predictor import load_predictor
+@dataclass(frozen=True)
+class _Accepted:
+    """A network that a predictor takes, and its place among the inputs."""
 
-    chains = [(chain.weights, chain.biases) for _, _, chain in rows]
-    predicted = load_predictor(name).predict_batch(chains, [path for _, path, _ in rows])
-    for (number, _, _), answer in zip(rows, predicted, strict=True):
-        answers[number] = answer
+    number: int
+    path: str
+    predictor: Predictor
+    graph: Graph
+    tensors: Mapping[str, Array]
+    key: tuple[str, str]
 
 
-def _accepted(checkpoint: Checkpoint, networks: tuple[Network, ...], predictor: str | None) -> tuple[str, ChainWeights]:
-    """The predictor to ask and the chain to ask about, or Refused with the reason."""
+def _ask(rows: list[_Accepted], answers: list[Prediction | NfnError | None]) -> None:
+    first = rows[0]
+    stacked = {name: np.stack([row.tensors[name] for row in rows]) for name in first.tensors}
+    predicted = first.predictor.predict_stacked(first.graph, stacked, [row.path for row in rows])
+    for row, answer in zip(rows, predicted, strict=True):
+        answers[row.number] = answer
+
+
+def _candidates(predictor: str | None, model: str | None) -> list[str]:
+    """Names of the predictors to try, best first."""
+    if model is not None and model not in MODELS:
+        raise WrongUsage(f"no model {model!r}", fix=f"models: {', '.join(MODELS)}", code="unknown-model")
+    if predictor is not None:
+        predictor_folder(predictor)
+        return [predictor]
+    cards = [card for card in shipped_predictors() if card.name.startswith(_FAMILY)]
+    cards = [card for card in cards if model in (None, card.model)]
+    return [card.name for card in sorted(cards, key=_rank)]
+
+
+def _rank(card: Card) -> tuple[float, str]:
+    return -float(card.out_of_fold["kendall_tau"]), card.name
+
+
+def _accepted(number: int, checkpoint: Checkpoint, networks: tuple[Network, ...], candidates: list[str]) -> _Accepted:
+    """The first predictor that takes the network, or Refused with the reason."""
     if len(networks) != 1:
         found = ", ".join(network.name or "(unnamed)" for network in networks) or "none"
         raise Refused(
@@ -89,34 +119,41 @@ def _accepted(checkpoint: Checkpoint, networks: tuple[Network, ...], predictor: 
             fix="save the one to predict in a file of its own",
             code="several-networks" if networks else "no-network",
         )
-    network = networks[0]
     from nfn_cli.checkpoint.finite import check_finite
+    from nfn_cli.graph.stored_graph import graph_to_text
+    from nfn_cli.predictors.predictor import load_predictor
 
-    chain = chain_of(network.graph, checkpoint.tensors)
-    check_finite(checkpoint, sorted({name for op in network.graph.ops for name in op.parameters.values()}))
+    graph = networks[0].graph
+    used = sorted({name for op in graph.ops for name in op.parameters.values()})
+    check_finite(checkpoint, used)
     if checkpoint.hints.pooling == "max":
         raise Refused(
             f"it pools between layers (max, says {checkpoint.hints.source or 'the file'}), which no training network did",
             fix="use a predictor trained on such networks",
             code="predictor-mismatch",
         )
-    card = read_card(predictor_folder(predictor)) if predictor is not None else _card_for(chain)
-    reason = card.mismatch(chain)
-    if reason is not None:
-        raise Refused(reason, fix="use a predictor trained on such networks", code="predictor-mismatch")
-    return predictor or card.name, chain
+    reasons: list[tuple[str, Refused]] = []
+    for name in candidates:
+        predictor = load_predictor(name)
+        try:
+            taken, tensors = predictor.accept(graph, {tensor: checkpoint.tensors[tensor] for tensor in used})
+        except Refused as refused:
+            reasons.append((name, refused))
+            continue
+        arrays = {tensor: np.asarray(tensors[tensor], np.float64) for tensor in _named(taken)}
+        return _Accepted(number, checkpoint.path, predictor, taken, arrays, (name, graph_to_text(taken)))
+    raise _refusal(reasons)
 
 
-def _card_for(chain: ChainWeights) -> Card:
-    """The shipped card of the chain's activation; among several, the first by name that takes its shapes."""
-    cards = [card for card in shipped_predictors() if card.name.startswith(_FAMILY)]
-    functions = sorted(set(chain.activations))
-    fitting = [card for card in cards if functions == [card.activation]]
-    if not fitting:
-        known = ", ".join(f"{card.activation} ({card.network})" for card in cards) or "no shipped predictor was found"
-        raise Refused(
-            f"no predictor for activation {', '.join(functions) or 'of a network without hidden units'}",
-            fix=f"trained for: {known}",
-            code="predictor-mismatch",
-        )
-    return next((card for card in fitting if card.mismatch(chain) is None), fitting[0])
+def _named(graph: Graph) -> list[str]:
+    return sorted({name for op in graph.ops for name in op.parameters.values()})
+
+
+def _refusal(reasons: list[tuple[str, Refused]]) -> Refused:
+    if len(reasons) == 1:
+        return reasons[0][1]
+    if not reasons:
+        return Refused("no shipped predictor was found", fix="name one with --predictor", code="predictor-mismatch")
+    told = "; ".join(f"{name}: {refused.what}" for name, refused in reasons)
+    code = reasons[0][1].code if len({refused.code for _, refused in reasons}) == 1 else "predictor-mismatch"
+    return Refused(f"no predictor takes it ({told})", fix="nfn predictors lists what each was trained for", code=code)

@@ -1,4 +1,4 @@
-"""predictors/predictor.py: a trained predictor: load it, ask it. Knows cards and networks/; no graph, no command.
+"""predictors/predictor.py: a trained predictor: load it, ask it. Knows cards and kinds of models; no command.
 
 Members are stored in float16 and asked in float64, so that neither the orbit member given nor the company in a batch
 shows in an answer.
@@ -16,23 +16,25 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from nfn_cli.errors import NfnError, Refused, SurroundingsFailed
-from nfn_cli.networks.monomial_nfn import MonomialNfn, MonomialNfnConfig, Prepared, prepare
-from nfn_cli.networks.weight_features import ChainShape, WeightFeatures, features_from_arrays, stacked
+from nfn_cli.graph.model import Graph
 from nfn_cli.predictors.card import Card, read_card
 from nfn_cli.predictors.interval import Interval
+from nfn_cli.predictors.kinds.kind import Encoder
+from nfn_cli.predictors.kinds.registry import KINDS
 from nfn_cli.predictors.shipped import predictor_folder
 from nfn_cli.predictors.typicality import Distance, Typicality
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_DISTANCE = "distance."
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+_DISTANCE, _ENCODER = "distance.", "encoder."
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a predictor says about one network; numbers are rounded to six decimals.
+    """What a predictor says about one network.
 
     Attributes:
         path: the checkpoint as the user named it.
@@ -51,51 +53,56 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Members whose predictions are averaged, the interval, and the in-distribution test."""
+    """An encoder, members whose predictions are averaged, the interval, and the in-distribution test."""
 
     card: Card
-    members: tuple[MonomialNfn, ...]
+    encoder: Encoder
+    members: tuple[nn.Module, ...]
     interval: Interval
     typicality: Typicality
 
-    def predict_batch(
-        self, chains: Sequence[tuple[Sequence[Array], Sequence[Array | None]]], paths: Sequence[str] | None = None
-    ) -> tuple[Prediction, ...]:
-        """Chains in torch layout, (out, in, *kernel) and (out,) with None for a missing bias -> answers in order.
+    def accept(self, graph: Graph, tensors: Mapping[str, Array]) -> tuple[Graph, Mapping[str, Array]]:
+        """What to give to `predict_stacked` for this network.
 
         Raises:
-            Refused: the shapes are not what the predictor was trained for, or a number is not finite.
+            Refused: the predictor was not trained for such networks.
         """
-        if not chains:
-            return ()
-        rows = []
-        for weights, biases in chains:
-            reason = self.card.shape_mismatch(tuple(w.shape for w in weights))
-            if reason is not None:
-                raise Refused(reason, fix="use a predictor trained on such networks", code="predictor-mismatch")
-            rows.append(features_from_arrays(weights, biases))
-        return self.predict_features(stacked(rows), paths)
+        return self.encoder.accept(graph, tensors)
 
-    def predict_features(self, raw: WeightFeatures, paths: Sequence[str] | None = None) -> tuple[Prediction, ...]:
-        """Raw weights as a batch of weight features (kernel positions are channels) -> answers in order."""
-        tensors = (*raw.weights, *raw.biases)
-        if not all(bool(torch.isfinite(t).all()) for t in tensors):
+    def predict_stacked(
+        self, graph: Graph, stacked: Mapping[str, Array], paths: Sequence[str] | None = None
+    ) -> tuple[Prediction, ...]:
+        """Accepted networks of one graph, tensors (n, *shape) -> answers in order.
+
+        Raises:
+            Refused: a number is not finite.
+        """
+        named = {name for op in graph.ops for name in op.parameters.values()}
+        if not all(bool(np.isfinite(np.asarray(stacked[name], np.float64)).all()) for name in named):
             raise Refused("a weight is NaN or infinite", fix="repair the checkpoint", code="non-finite-weights")
-        prepared = prepare(self.members[0].config, raw)
+        return self.predict_prepared(self.encoder.encode(graph, {name: stacked[name] for name in named}), paths)
+
+    def predict_prepared(self, prepared: Any, paths: Sequence[str] | None = None) -> tuple[Prediction, ...]:
+        """What the encoder gives -> answers in order."""
         predicted = self.scores(prepared)
         low, high = self.interval.around(predicted)
-        inside = self.typicality.inside(prepared)
+        inside = self.inside(prepared)
         return tuple(
-            Prediction(path, round(float(p), 6), (round(float(a), 6), round(float(b), 6)), self.card.name, bool(i))
-            for path, p, a, b, i in zip(paths or [""] * len(raw), predicted, low, high, inside, strict=True)
+            Prediction(path, float(p), (float(a), float(b)), self.card.name, bool(i))
+            for path, p, a, b, i in zip(paths or [""] * len(predicted), predicted, low, high, inside, strict=True)
         )
 
     @torch.no_grad()
-    def scores(self, prepared: Prepared) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """(b,) mean predicted score of the members."""
+    def scores(self, prepared: Any) -> FloatArray:
+        """(n,) mean predicted score of the members."""
         prepared = prepared.to(torch.float64)
-        logits = torch.stack([member.forward_prepared(prepared)[:, 0].double() for member in self.members])
-        return np.asarray(torch.sigmoid(logits).mean(0).numpy())
+        logits = [torch.as_tensor(member.forward_prepared(prepared))[:, 0].double() for member in self.members]  # type: ignore[operator]
+        return np.asarray(torch.sigmoid(torch.stack(logits)).mean(0).numpy())
+
+    def inside(self, prepared: Any) -> Array:
+        """(n,) bool: the in-distribution test."""
+        prepared = prepared.to(torch.float64)
+        return np.asarray(self.typicality.inside(self.encoder.statistics(prepared), prepared).numpy())
 
 
 def load_predictor(name_or_folder: str) -> Predictor:
@@ -124,28 +131,26 @@ def _loaded(folder: Path, _written: int) -> Predictor:
         return assemble(card, tensors)
     except NfnError:
         raise
-    except (KeyError, RuntimeError, TypeError, ValueError):
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         raise Refused("card.json and weights.safetensors do not fit", where=str(folder), code="bad-predictor") from None
 
 
 def assemble(card: Card, tensors: Mapping[str, Tensor]) -> Predictor:
     """A predictor from its card and named tensors (`tensors_of_predictor` gives them back)."""
-    positions = tuple(int(np.prod(kernel, dtype=np.int64)) for kernel in card.kernels)
-    shape = ChainShape(card.widths, positions)
-    members = tuple(_network(shape, card.architecture, tensors, f"members.{i}.") for i in range(card.members))
-    parts = {name.removeprefix(_DISTANCE): t.double() for name, t in tensors.items() if name.startswith(_DISTANCE)}
+    encoder = KINDS[card.model](card.taken, card.encoder, _under(tensors, _ENCODER))
+    members = tuple(_network(encoder, card.architecture, tensors, f"members.{i}.") for i in range(card.members))
     interval: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in card.interval.items()}
     typicality = Typicality(
-        Distance(**parts),
-        _network(shape, card.contrast, tensors, "contrast."),
+        Distance(**{name: tensor.double() for name, tensor in _under(tensors, _DISTANCE).items()}),
+        _network(encoder, card.contrast, tensors, "contrast."),
         float(card.in_distribution["largest_distance"]),
         float(card.in_distribution["least_log_odds"]),
     )
-    return Predictor(card, members, Interval(**interval), typicality)
+    return Predictor(card, encoder, members, Interval(**interval), typicality)
 
 
 def tensors_of_predictor(
-    members: Sequence[MonomialNfn], contrast: MonomialNfn, distance: Distance
+    encoder: Encoder, members: Sequence[nn.Module], contrast: nn.Module, distance: Distance
 ) -> dict[str, Tensor]:
     """Names and tensors for weights.safetensors."""
     tensors = {
@@ -155,21 +160,25 @@ def tensors_of_predictor(
     }
     fields = ("mean", "scale", "axes", "variances", "residual_variance")
     tensors |= {f"{_DISTANCE}{name}": getattr(distance, name) for name in fields}
+    tensors |= {f"{_ENCODER}{name}": tensor for name, tensor in encoder.tensors().items()}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def _stored(network: MonomialNfn) -> dict[str, Tensor]:
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _stored(network: nn.Module) -> dict[str, Tensor]:
     """State with learned numbers in float16 and measured constants as they are."""
     learned = {name for name, _ in network.named_parameters()}
     return {name: t.half() if name in learned else t for name, t in network.state_dict().items()}
 
 
 def _network(
-    shape: ChainShape, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str
-) -> MonomialNfn:
-    settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in architecture.items()}
-    model = MonomialNfn(shape, MonomialNfnConfig(**settings))
-    model.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+    encoder: Encoder, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str
+) -> nn.Module:
+    model = encoder.network(encoder.example(), architecture)
+    model.load_state_dict(_under(tensors, prefix))
     return model.double().eval()
 
 
@@ -180,6 +189,7 @@ def write_predictor(folder: Path, card: Card, tensors: Mapping[str, Tensor]) -> 
     from nfn_cli.predictors.card import readme
 
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "card.json").unlink(missing_ok=True)
     (folder / "weights.safetensors").write_bytes(save(dict(tensors)))
     (folder / "README.md").write_text(readme(card))
     (folder / "card.json").write_text(card.to_json())

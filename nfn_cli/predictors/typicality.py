@@ -1,4 +1,4 @@
-"""predictors/typicality.py: whether a chain is inside what a predictor was trained for. Knows networks/; no file.
+"""predictors/typicality.py: whether a network is inside what a predictor was trained for. Knows tensors; no file.
 
 Two questions, both asked of invariants, so that the answer is the same for every member of an orbit. Distance: how far
 are its statistics from those of the training networks (principal axes, Mahalanobis; the rest as one residual)?
@@ -9,11 +9,10 @@ one of the former? The second is needed because shuffling entries keeps their di
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
-
-from nfn_cli.networks.monomial_nfn import MonomialNfn, Prepared
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,12 @@ class Typicality:
     """
 
     distance: Distance
-    contrast: MonomialNfn
+    contrast: nn.Module
     largest_distance: float
     least_log_odds: float
 
     @torch.no_grad()
-    def inside(self, prepared: Prepared) -> Tensor:
-        """(b,) bool."""
-        prepared = prepared.to(torch.float64)
-        near = self.distance(prepared.statistics) <= self.largest_distance
-        return near & (self.contrast.forward_prepared(prepared)[:, 0] >= self.least_log_odds)
+    def inside(self, statistics: Tensor, prepared: Any) -> Tensor:
+        """Statistics (n, s) and what the contrast reads, both in float64 -> (n,) bool."""
+        odds = torch.as_tensor(self.contrast.forward_prepared(prepared))[:, 0]  # type: ignore[operator]
+        return (self.distance(statistics) <= self.largest_distance) & (odds >= self.least_log_odds)

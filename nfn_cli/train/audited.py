@@ -18,9 +18,6 @@ Item = tuple[Checkpoint, tuple[Network, ...]]
 Answer = tuple[FloatArray, ...]
 Ask = Callable[[Sequence[Item]], Sequence["Answer | NfnError"]]
 
-# What predict_many rounds its numbers to.
-_ROUNDED_TO = 1e-6
-
 
 @dataclass(frozen=True)
 class Audited:
@@ -60,4 +57,4 @@ def trained_predictor(name_or_folder: str) -> Audited:
             for answer in predict_many(items, name_or_folder)
         ]
 
-    return Audited(name_or_folder, ask, _ROUNDED_TO)
+    return Audited(name_or_folder, ask)

@@ -1,55 +1,79 @@
-"""train/contrast.py: networks that were never trained, made from a zoo's own. Knows weight features; no zoo, no card.
+"""train/contrast.py: networks that were never trained, made from trained ones. Knows graphs and arrays; no zoo, no card.
 
-What the in-distribution test must reject: the same shapes with entries drawn anew, and trained networks whose entries
+What the in-distribution test must reject: the same graph with entries drawn anew, and trained networks whose entries
 were shuffled within each tensor, which keeps every entrywise statistic.
 """
 
 from __future__ import annotations
 
-from math import sqrt
+from collections.abc import Mapping
+from math import prod, sqrt
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from nfn_cli.networks.weight_features import WeightFeatures
+from nfn_cli.graph.model import Graph, Op
 
-
-def shuffled(features: WeightFeatures, seed: int) -> WeightFeatures:
-    """Each tensor's entries in random order, per row of the batch."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def shuffle(tensor: Tensor) -> Tensor:
-        flat = tensor.flatten(1)
-        order = torch.rand(flat.shape, generator=draw, dtype=torch.float64).argsort(1)
-        return flat.gather(1, order).reshape(tensor.shape)
-
-    return features.map(shuffle)
+Array = np.ndarray[Any, np.dtype[Any]]
+Tensors = Mapping[str, Array]
+_BIAS_DEVIATION = 0.05
 
 
-def reinitialised(features: WeightFeatures, seed: int) -> WeightFeatures:
-    """Entries drawn anew by a random rule per row: uniform or normal, scaled by fan-in (He, Glorot, torch's default).
+def shuffled(tensors: Tensors, seed: int) -> dict[str, Array]:
+    """Each tensor's entries in random order, in every network by itself: name -> (n, *shape)."""
+    draw = np.random.default_rng(seed)
+    return {
+        name: draw.permuted(array.reshape(len(array), -1), axis=1).reshape(array.shape)
+        for name, array in tensors.items()
+    }
 
-    Biases are zero, small normal, or torch's uniform default.
+
+def reinitialised(graph: Graph, tensors: Tensors, seed: int) -> dict[str, Array]:
+    """Entries drawn anew by a random rule per network: uniform or normal, scaled by fan-in (He, Glorot, torch's default).
+
+    Biases are zero, small normal, or torch's uniform default. Norms are the identity, as they are before training.
+    Tensors that no layer or norm names stay as they are.
     """
-    draw = torch.Generator().manual_seed(seed)
-    count = len(features)
-    rule = torch.randint(0, 4, (count,), generator=draw)
-    bias_rule = torch.randint(0, 3, (count,), generator=draw)
-    weights, biases = [], []
-    for weight, bias in zip(features.weights, features.biases, strict=True):
-        fan_in = weight.shape[1] * weight.shape[3]
-        fan_out = weight.shape[1] * weight.shape[2]
-        # standard deviations: torch's default (uniform ±1/√fan_in), He, Glorot, He with uniform entries
-        deviations = torch.tensor(
-            [1 / sqrt(3 * fan_in), sqrt(2 / fan_in), sqrt(2 / (fan_in + fan_out)), sqrt(2 / fan_in)]
-        )
-        normal = torch.randn(weight.shape, generator=draw)
-        uniform = (torch.rand(weight.shape, generator=draw) * 2 - 1) * sqrt(3)
-        is_uniform = ((rule == 0) | (rule == 3))[:, None, None, None]
-        entries = torch.where(is_uniform, uniform, normal) * deviations[rule][:, None, None, None]
-        weights.append(entries.to(weight.dtype))
-        bound = (torch.rand(bias.shape, generator=draw) * 2 - 1) / sqrt(fan_in)
-        small = torch.randn(bias.shape, generator=draw) * 0.05
-        chosen = torch.stack([torch.zeros(bias.shape), small, bound])[bias_rule, torch.arange(count)]
-        biases.append(chosen.to(bias.dtype))
-    return WeightFeatures(tuple(weights), tuple(biases))
+    draw = np.random.default_rng(seed)
+    count = len(next(iter(tensors.values())))
+    rule, bias_rule = draw.integers(0, 4, count), draw.integers(0, 3, count)
+    fresh = dict(tensors)
+    for op in graph.ops:
+        if op.kind in ("linear", "conv") and "weight" in op.parameters:
+            name = op.parameters["weight"]
+            fan_in, fan_out = _fans(op, tensors[name].shape[1:])
+            fresh[name] = _weights(draw, rule, tensors[name], fan_in, fan_out)
+            if "bias" in op.parameters:
+                name = op.parameters["bias"]
+                fresh[name] = _biases(draw, bias_rule, tensors[name], fan_in)
+        elif op.kind.endswith("_norm"):
+            for role, name in op.parameters.items():
+                value = 1.0 if role in ("weight", "running_var") else 0.0
+                fresh[name] = np.full_like(tensors[name], value)
+    return fresh
+
+
+def _fans(op: Op, shape: tuple[int, ...]) -> tuple[int, int]:
+    outgoing, incoming = shape[op.attributes.get("out_axis", 0)], shape[op.attributes.get("in_axis", 1)]
+    positions = prod(shape) // (outgoing * incoming)
+    return incoming * positions, outgoing * positions
+
+
+def _weights(draw: np.random.Generator, rule: Array, like: Array, fan_in: int, fan_out: int) -> Array:
+    # standard deviations: torch's default (uniform ±1/√fan_in), He, Glorot, He with uniform entries
+    deviations = np.array([1 / sqrt(3 * fan_in), sqrt(2 / fan_in), sqrt(2 / (fan_in + fan_out)), sqrt(2 / fan_in)])
+    normal = draw.standard_normal(like.shape)
+    uniform = draw.uniform(-sqrt(3), sqrt(3), like.shape)
+    entries = np.where(_each((rule == 0) | (rule == 3), like), uniform, normal)
+    return np.asarray(entries * _each(deviations[rule], like), like.dtype)
+
+
+def _biases(draw: np.random.Generator, rule: Array, like: Array, fan_in: int) -> Array:
+    small = draw.standard_normal(like.shape) * _BIAS_DEVIATION
+    bound = draw.uniform(-1, 1, like.shape) / sqrt(fan_in)
+    chosen = np.where(_each(rule == 0, like), 0.0, np.where(_each(rule == 1, like), small, bound))
+    return np.asarray(chosen, like.dtype)
+
+
+def _each(per_network: Array, like: Array) -> Array:
+    return per_network.reshape(-1, *(1,) * (like.ndim - 1))

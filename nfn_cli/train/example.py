@@ -17,7 +17,8 @@ import numpy as np
 
 from nfn_cli.checkpoint.atomic_write import atomic_output
 from nfn_cli.checkpoint.safetensors_file import entry_of, write_tensors
-from nfn_cli.train.generalization import GROUP_OF, default_config
+from nfn_cli.train.generalization import GeneralizationConfig
+from nfn_cli.train.recipes import GROUP_OF
 from nfn_cli.zoo.small_cnn import ZooRows, read_zoo
 from nfn_cli.zoo.split import split_of_run
 
@@ -26,7 +27,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def example_row(folder: str | Path, activation: str, seed: int = 0) -> ZooRows:
     """The one row, as a zoo of length 1."""
-    config = default_config(activation)
+    config = GeneralizationConfig("monomial-nfn", activation)
     zoo = read_zoo(folder, activation=activation)
     zoo = zoo.where(split_of_run(zoo.runs, config.test_fraction, seed))
     order = np.argsort(zoo.numbers("test_accuracy"), kind="stable")

@@ -1,6 +1,4 @@
-"""train/generalization.py: from a zoo to a shipped predictor of test accuracy. Knows zoo/, predictors/ and the harness.
-
-    python -m nfn_cli.train.generalization --zoo ZOO_DIR --activation relu --out FOLDER
+"""train/generalization.py: from zoos to a predictor of test accuracy. Knows recipes, zoo data and the harness.
 
 Runs, not rows, are split. A share of them is the test set, untouched until the end. The others form folds; member k of
 the predictor is trained without fold k, so every non-test run has a prediction by a network that has seen nothing of
@@ -10,41 +8,46 @@ need not be a finished one; scores are those of final ones.
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from nfn_cli.networks.monomial_nfn import MonomialNfn, MonomialNfnConfig, Prepared, parameter_count, prepare
-from nfn_cli.networks.weight_features import ChainShape, WeightFeatures
+from nfn_cli.errors import WrongUsage
+from nfn_cli.graph.model import Graph
 from nfn_cli.predictors.card import Card
 from nfn_cli.predictors.interval import Interval, calibrate
-from nfn_cli.predictors.predictor import assemble, tensors_of_predictor, write_predictor
+from nfn_cli.predictors.kinds.kind import Encoder
+from nfn_cli.predictors.predictor import assemble, tensors_of_predictor
+from nfn_cli.predictors.takes import Takes
 from nfn_cli.predictors.typicality import Distance, fit_distance
 from nfn_cli.train.contrast import reinitialised, shuffled
 from nfn_cli.train.harness import Examples, TrainConfig, fit, json_log, predict
 from nfn_cli.train.metrics import coverage, scores
-from nfn_cli.zoo.small_cnn import ZooRows, read_zoo
-from nfn_cli.zoo.split import fold_of_run, split_of_run
+from nfn_cli.train.recipes import RECIPES, Recipe, Sources
+from nfn_cli.train.zoo_data import Part, ZooData, load_zoos
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-GROUP_OF: Mapping[str, str] = MappingProxyType({"relu": "positive_scale", "tanh": "sign"})
+Tensors = Mapping[str, Array]
+Copy = Callable[[Graph, Tensors], Tensors]
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class GeneralizationConfig:
-    """All settings of a predictor of test accuracy.
+    """All settings of a predictor of test accuracy, beside its recipe.
 
     Attributes:
-        activation: rows of the zoo to use; a key of GROUP_OF.
-        architecture, training: of each member.
+        model: a key of RECIPES.
+        activation: rows of the zoos to use; None for all.
+        images, probes: of models that show inputs to networks.
+        epochs: of each member; None for the recipe's.
         folds: number of members, one left-out fold each.
         test_fraction: share of runs set aside, by hash.
         seed: of the split, the folds and the members.
@@ -52,76 +55,101 @@ class GeneralizationConfig:
         alarm: share of finished out-of-fold networks that the in-distribution test may reject.
     """
 
-    activation: str
-    architecture: MonomialNfnConfig
-    training: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=40, learning_rate=1e-3, patience=0))
+    model: str
+    activation: str | None = None
+    images: Path | None = None
+    probes: int = 256
+    epochs: int | None = None
     folds: int = 6
     test_fraction: float = 0.15
     seed: int = 0
     level: float = 0.9
     alarm: float = 0.04
 
+    @property
+    def recipe(self) -> Recipe:
+        """Raises WrongUsage where there is no such model."""
+        if self.model not in RECIPES:
+            raise WrongUsage(f"no model {self.model!r}", fix=f"models: {', '.join(RECIPES)}", code="unknown-model")
+        return RECIPES[self.model]
+
+    @property
+    def training(self) -> TrainConfig:
+        """Of each member, its seed aside."""
+        training = self.recipe.training
+        return training if self.epochs is None else replace(training, epochs=self.epochs)
+
 
 @dataclass(frozen=True)
-class ZooTensors:
-    """A zoo's rows in memory, in zoo order, with their sides of the split.
+class Encoded:
+    """The zoo's networks as members read them, in zoo order."""
 
-    Attributes:
-        raw: weight features, float32; target: (n,) test accuracies; final: (n,) last checkpoint of its run.
-        test: (n,) test side; fold: (n,) fold of every row, of meaning for the others only.
+    data: ZooData
+    encoder: Encoder
+    takes: Takes
+    exact: Any  # in float64
+    prepared: Any  # in float32
+
+    def copies(self, copy: Copy, keep: Array | None = None) -> Any:
+        """Changed copies of networks, encoded, in zoo order."""
+        data = self.data if keep is None else self.data.where(keep)
+        return encoded_rows(self.encoder, data, copy)
+
+
+def encoded_rows(encoder: Encoder, data: ZooData, copy: Copy | None = None) -> Any:
+    """Networks (or changed copies of them) as the encoder gives them, in zoo order, in float64."""
+    parts, rows = [], []
+    for part in data.parts:
+        tensors = part.tensors if copy is None else copy(part.graph, part.tensors)
+        graph, names = accepted_form(encoder, part)
+        parts.append(encoder.encode(graph, {new: tensors[old] for new, old in names.items()}))
+        rows.append(part.rows)
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    return encoder.joined(parts)[torch.from_numpy(order)]
+
+
+def accepted_form(encoder: Encoder, part: Part) -> tuple[Graph, dict[str, str]]:
+    """The graph that the encoder runs or reads, and its tensors by the names they have in the zoo.
+
+    A zoo knows how its networks run, so accepting one never renames or lays out its tensors anew.
     """
-
-    zoo: ZooRows
-    raw: WeightFeatures
-    target: Array
-    final: Array
-    test: Array
-    fold: Array
+    graph, tensors = encoder.accept(part.graph, {name: array[0] for name, array in part.tensors.items()})
+    return graph, {name: name for name in tensors}
 
 
-def default_config(activation: str) -> GeneralizationConfig:
-    """Settings of the shipped predictors, chosen by cross-validation on the non-test runs."""
-    return GeneralizationConfig(activation, MonomialNfnConfig(GROUP_OF[activation], channels=(8, 8), head_width=40))
+def encode_zoo(data: ZooData, config: GeneralizationConfig) -> Encoded:
+    """Makes the encoder and encodes everything once.
 
-
-def load_tensors(folder: str | Path, config: GeneralizationConfig) -> ZooTensors:
-    """Reads the rows of one activation; rows with a weight or a score that is not finite are left out."""
-    zoo = read_zoo(folder, activation=config.activation, final_only=False)
-    finite = np.isfinite(zoo.weights[zoo.rows]).all(1) & np.isfinite(zoo.numbers("test_accuracy"))
-    zoo = zoo.where(finite)
-    weights, biases = zoo.chains()
-    raw = WeightFeatures(
-        tuple(torch.from_numpy(w).permute(0, 3, 1, 2) for w in weights),
-        tuple(torch.from_numpy(b)[:, None] for b in biases),
-    )
-    steps = zoo.numbers("step")
-    return ZooTensors(
-        zoo,
-        raw,
-        zoo.numbers("test_accuracy"),
-        steps == steps.max(),
-        split_of_run(zoo.runs, config.test_fraction, config.seed),
-        fold_of_run(zoo.runs, config.folds, config.seed),
-    )
+    Raises:
+        Refused, WrongUsage: networks that the model cannot take.
+    """
+    sources = Sources(config.images, config.probes, config.seed)
+    encoder, takes = config.recipe.encoder(data, sources)
+    exact = encoded_rows(encoder, data)
+    return Encoded(data, encoder, takes, exact, exact.to(torch.float32))
 
 
 def train_members(
-    data: ZooTensors, prepared: Prepared, config: GeneralizationConfig, work: Path | None = None
-) -> tuple[tuple[MonomialNfn, ...], Array]:
+    encoded: Encoded, config: GeneralizationConfig, work: Path | None = None, progress: Progress | None = None
+) -> tuple[tuple[nn.Module, ...], Array]:
     """One member per fold, and out-of-fold predictions (n,), NaN on test rows."""
+    data, prepared = encoded.data, encoded.prepared
     log = json_log(work / "log.jsonl" if work else None)
     target = torch.from_numpy(data.target).float()
-    out_of_fold = np.full(len(data.target), np.nan)
+    out_of_fold = np.full(len(data), np.nan)
     members = []
     for k in range(config.folds):
+        if progress is not None:
+            progress("members", k, config.folds)
         left_out = ~data.test & (data.fold == k)
         learned, judged = _indices(~data.test & ~left_out), _indices(left_out)
+        if not len(learned) or not len(judged):
+            raise WrongUsage(f"too few runs for {config.folds} folds", fix="train on more runs, or use fewer --folds")
         member = fit(
-            data.raw.shape,
-            config.architecture,
+            lambda: encoded.encoder.network(prepared, config.recipe.architecture),
             replace(config.training, seed=config.seed * 1000 + k),
             Examples(prepared[learned], target[learned]),
-            None,
+            identity=_identity(encoded, config, k),
             checkpoint=work / f"member{k}.pt" if work else None,
             log=lambda record, k=k: log({"member": k, **record}),  # type: ignore[misc]
         )
@@ -134,125 +162,162 @@ def train_members(
 class InDistribution:
     """What the in-distribution test is made of, before it is put together with the members."""
 
-    contrast: MonomialNfn
+    contrast: nn.Module
     distance: Distance
     largest_distance: float
     least_log_odds: float
 
 
-def train_in_distribution(data: ZooTensors, prepared: Prepared, config: GeneralizationConfig) -> InDistribution:
+def train_in_distribution(encoded: Encoded, config: GeneralizationConfig) -> InDistribution:
     """Fits distance and contrast without two folds, and sets thresholds on those.
 
     A quarter of the false alarms is given to the distance, the rest to the contrast, whose job is the harder one: a
     zoo's own untrained networks look like re-initialised ones.
     """
-    architecture = MonomialNfnConfig(config.architecture.group, channels=(4,), head_width=32, dropout=0.2)
+    data, encoder, recipe = encoded.data, encoded.encoder, config.recipe
     held = ~data.test & (data.fold == 0)
     stopping = ~data.test & (data.fold == 1)
     learned = ~data.test & ~held & ~stopping
 
     def examples(keep: Array, seed: int, copies: int) -> Examples:
         rows = _indices(keep)
-        raw = data.raw[rows]
-        parts = [prepared[rows]]
+        parts = [encoded.prepared[rows]]
         for copy in range(copies):
-            parts.append(prepare(architecture, shuffled(raw, seed + 2 * copy)).to(torch.float32))
-            parts.append(prepare(architecture, reinitialised(raw, seed + 2 * copy + 1)).to(torch.float32))
+            parts += [each.to(torch.float32) for each in untrained(encoded, keep, seed + 2 * copy)]
         target = torch.cat([torch.ones(len(rows)), torch.zeros(2 * copies * len(rows))])
-        return Examples(_joined(parts), target)
+        return Examples(encoder.joined(parts), target)
 
-    settings = TrainConfig(epochs=20, learning_rate=2e-3, weight_decay=0.1, patience=10, seed=config.seed)
-    contrast = fit(data.raw.shape, architecture, settings, examples(learned, 1000, 4), examples(stopping, 2000, 1))
-    distance = fit_distance(prepared.statistics[_indices(learned)])
+    training = examples(learned, 1000, recipe.copies)
+    contrast = fit(
+        lambda: encoder.network(training.prepared, recipe.contrast),
+        replace(recipe.contrast_training, seed=config.seed),
+        training,
+        examples(stopping, 2000, 1),
+    )
+    distance = fit_distance(encoder.statistics(encoded.prepared[_indices(learned)]))
     # finished networks only: what is barely trained yet is too like what never was
-    calibration = prepared[_indices((held | stopping) & data.final)]
-    with torch.no_grad():
-        odds = contrast.forward_prepared(calibration)[:, 0].double().numpy()
+    calibration = encoded.prepared[_indices((held | stopping) & data.final)]
+    odds = torch.logit(torch.from_numpy(predict(contrast, calibration)), eps=1e-12).numpy()
     return InDistribution(
         contrast,
         distance,
-        float(np.quantile(distance(calibration.statistics).numpy(), 1 - config.alarm / 4)),
+        float(np.quantile(distance(encoder.statistics(calibration)).numpy(), 1 - config.alarm / 4)),
         # what the contrast itself takes for trained, at even odds or better, is never turned away
         min(float(np.quantile(odds, 0.75 * config.alarm)), 0.0),
     )
 
 
+def untrained(encoded: Encoded, keep: Array, seed: int) -> tuple[Any, Any]:
+    """Shuffled and re-initialised copies of some networks, encoded in float64."""
+    return (
+        encoded.copies(lambda _, tensors: shuffled(tensors, seed), keep),
+        encoded.copies(lambda graph, tensors: reinitialised(graph, tensors, seed + 1), keep),
+    )
+
+
 def train_predictor(
-    folder: str | Path, config: GeneralizationConfig, name: str, reproduce: str, work: Path | None = None
-) -> tuple[Card, dict[str, torch.Tensor]]:
-    """The whole way: read, split, train, calibrate, measure on the test runs once. Returns card and tensors."""
-    data = load_tensors(folder, config)
-    exact = prepare(config.architecture, data.raw)
-    prepared = exact.to(torch.float32)
-    members, out_of_fold = train_members(data, prepared, config, work)
+    zoos: Sequence[str | Path],
+    config: GeneralizationConfig,
+    name: str,
+    reproduce: str,
+    work: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Card, dict[str, Tensor]]:
+    """The whole way: read, split, train, calibrate, measure on the test runs once. Returns card and tensors.
+
+    Args:
+        work: folder for the log and checkpoints; a killed training resumes there.
+    """
+    data = load_zoos(
+        zoos,
+        activation=config.activation,
+        test_fraction=config.test_fraction,
+        folds=config.folds,
+        seed=config.seed,
+    )
+    for side, count in (("test", len(set(data.runs[data.test]))), ("training", len(set(data.runs[~data.test])))):
+        if count < 2:
+            raise WrongUsage(f"{count} {side} runs are too few", fix="train on more runs, or change --test-fraction")
+    encoded = encode_zoo(data, config)
+    members, out_of_fold = train_members(encoded, config, work, progress)
+    if progress is not None:
+        progress("in-distribution test", config.folds, config.folds)
     known = np.isfinite(out_of_fold)
     interval = calibrate(out_of_fold[known], data.target[known], config.level)
-    inside = train_in_distribution(data, prepared, config)
-    card = _card(data, config, name, reproduce, members, interval, inside)
+    inside = train_in_distribution(encoded, config)
+    card = _card(encoded, config, name, reproduce, members, interval, inside)
     final = known & data.final
+    parts = {
+        f"out of fold, {kind}": asdict(scores(out_of_fold[rows], data.target[rows]))
+        for kind in sorted(set(data.kind.tolist()))
+        if (rows := final & (data.kind == kind)).sum() >= 10
+    }
     card = replace(card, out_of_fold=asdict(scores(out_of_fold[final], data.target[final])))
-    tensors = tensors_of_predictor(members, inside.contrast, inside.distance)
-    test, measured = measure(data, exact, card, tensors, interval)
-    return replace(card, test=test, measured=measured), tensors
+    tensors = tensors_of_predictor(encoded.encoder, members, inside.contrast, inside.distance)
+    test, measured = measure(encoded, card, tensors, interval)
+    parts = parts if len(set(data.kind.tolist())) > 1 else {}
+    return replace(card, test=test, measured={**measured, "parts": parts}), tensors
 
 
 def measure(
-    data: ZooTensors, prepared: Prepared, card: Card, tensors: Mapping[str, torch.Tensor], interval: Interval
+    encoded: Encoded, card: Card, tensors: Mapping[str, Tensor], interval: Interval
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Scores on the final rows of the test runs; coverage of the interval; alarm rates of the in-distribution test."""
-    predictor = assemble(card, tensors)
-    every, rows = _indices(data.test), _indices(data.test & data.final)
-    actual, raw = data.target[rows.numpy()], data.raw[rows]
-    predicted = predictor.scores(prepared[rows])
+    data, predictor = encoded.data, assemble(card, tensors)
+    final = data.test & data.final
+    every, rows = _indices(data.test), _indices(final)
+    actual = data.target[rows.numpy()]
+    predicted = predictor.scores(encoded.exact[rows])
     low, high = interval.around(predicted)
-    low_of_all, high_of_all = interval.around(predictor.scores(prepared[every]))
+    low_of_all, high_of_all = interval.around(predictor.scores(encoded.exact[every]))
 
-    def alarm(networks: WeightFeatures) -> float:
-        fresh = prepare(predictor.members[0].config, networks)
-        return 1.0 - float(predictor.typicality.inside(fresh).double().mean())
+    def alarm(prepared: Any) -> float:
+        return 1.0 - float(predictor.inside(prepared).mean())
 
+    copies = [untrained(encoded, final, 90_000 + 10 * seed) for seed in range(5)]
     return asdict(scores(predicted, actual)), {
         "coverage": coverage(low, high, actual),
         "coverage_of_all_checkpoints": coverage(low_of_all, high_of_all, data.target[every.numpy()]),
         "interval_width": float((high - low).mean()),
-        "alarm_on_test": alarm(raw),
-        "alarm_on_all_test_checkpoints": alarm(data.raw[every]),
-        "alarm_on_reinitialised": float(np.mean([alarm(reinitialised(raw, 90_000 + s)) for s in range(5)])),
-        "alarm_on_shuffled": float(np.mean([alarm(shuffled(raw, 95_000 + s)) for s in range(5)])),
+        "alarm_on_test": alarm(encoded.exact[rows]),
+        "alarm_on_all_test_checkpoints": alarm(encoded.exact[every]),
+        "alarm_on_reinitialised": float(np.mean([alarm(fresh) for _, fresh in copies])),
+        "alarm_on_shuffled": float(np.mean([alarm(mixed) for mixed, _ in copies])),
     }
 
 
 def _card(
-    data: ZooTensors,
+    encoded: Encoded,
     config: GeneralizationConfig,
     name: str,
     reproduce: str,
-    members: Sequence[MonomialNfn],
+    members: Sequence[nn.Module],
     interval: Interval,
     inside: InDistribution,
 ) -> Card:
-    shape: ChainShape = data.raw.shape
-    kernels = tuple(layer.kernel_shape[:-2] for layer in data.zoo.layout.layers)
-    datasets = sorted(set(data.zoo.columns["config.dataset"].tolist())) if "config.dataset" in data.zoo.columns else []
-    runs = {"all": _runs(data, slice(None)), "train": _runs(data, ~data.test), "test": _runs(data, data.test)}
+    data, recipe, encoder = encoded.data, config.recipe, encoded.encoder
+    runs = {"all": _runs(data.runs), "train": _runs(data.runs[~data.test]), "test": _runs(data.runs[data.test])}
+    learned = sum(int(p.numel()) for member in members for p in member.parameters() if p.requires_grad)
+    learned += sum(int(t.numel()) for t in encoder.tensors().values() if t.is_floating_point())
+    kinds = {kind: int((data.kind == kind).sum()) for kind in sorted(set(data.kind.tolist()))}
     return Card(
         name=name,
-        summary=f"Predicts the test accuracy of small {config.activation} CNNs from their weights alone.",
-        predicts=f"accuracy on the test images of {', '.join(datasets) or 'the zoo'}, between 0 and 1",
-        activation=config.activation,
-        group=config.architecture.group,
-        widths=shape.widths,
-        kernels=kernels,
-        network=_in_words(shape, kernels),
-        architecture=asdict(config.architecture),
+        summary=f"Predicts the test accuracy of small CNNs ({encoded.takes}).",
+        predicts=f"accuracy on the test images of the zoo's data set, between 0 and 1 ({data.description})",
+        model=config.model,
+        takes=encoded.takes.to_json(),
+        blind_to=recipe.blind_to,
+        encoder=encoder.settings(),
+        architecture=dict(recipe.architecture),
         members=len(members),
-        contrast=asdict(inside.contrast.config),
-        parameters=sum(parameter_count(member) for member in members),
+        contrast=dict(recipe.contrast),
+        parameters=learned,
         data={
-            "description": f"zoo in the Small CNN Zoo layout, {', '.join(datasets)}, {config.activation}: "
-            f"{len(data.target)} checkpoints of {runs['all']} runs.",
-            "rows": len(data.target),
+            "description": f"{data.description}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.",
+            "rows": len(data),
+            "kinds": kinds,
             "runs": runs,
+            "left_out": dict(data.left_out),
         },
         split={
             "rule": f"by run, from SHA-256 of the run's name with seed {config.seed}: {config.test_fraction:.0%} test "
@@ -275,56 +340,16 @@ def _card(
     )
 
 
-def _in_words(shape: ChainShape, kernels: Sequence[tuple[int, ...]]) -> str:
-    layers = []
-    for i, kernel in enumerate(kernels):
-        kind = f"convolution {'x'.join(map(str, kernel))}" if kernel else "linear"
-        layers.append(f"{kind} {shape.widths[i]}-{shape.widths[i + 1]}")
-    return ", ".join(layers)
+def _identity(encoded: Encoded, config: GeneralizationConfig, member: int) -> str:
+    """Tells one training from another: data, what the encoder made of them, architecture."""
+    digest = hashlib.sha256(encoded.data.target.tobytes())
+    digest.update(encoded.encoder.statistics(encoded.prepared).numpy().tobytes())
+    return json.dumps([config.model, dict(config.recipe.architecture), member, digest.hexdigest()])
 
 
-def _runs(data: ZooTensors, keep: Any) -> int:
-    return len(set(data.zoo.runs[keep].tolist()))
+def _runs(names: Array) -> int:
+    return len(set(names.tolist()))
 
 
-def _indices(keep: Array) -> torch.Tensor:
+def _indices(keep: Array) -> Tensor:
     return torch.from_numpy(np.nonzero(keep)[0])
-
-
-def _joined(parts: Sequence[Prepared]) -> Prepared:
-    depth = range(len(parts[0].features.weights))
-    features = WeightFeatures(
-        tuple(torch.cat([p.features.weights[i] for p in parts]) for i in depth),
-        tuple(torch.cat([p.features.biases[i] for p in parts]) for i in depth),
-    )
-    return Prepared(features, torch.cat([p.statistics for p in parts]))
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of this module; prints the card's figures as one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m nfn_cli.train.generalization", description=__doc__)
-    parser.add_argument("--zoo", required=True, help="folder with weights.npy, metrics.csv.gz and layout.csv")
-    parser.add_argument("--activation", required=True, choices=sorted(GROUP_OF))
-    parser.add_argument("--out", required=True, type=Path, help="folder to write the predictor to")
-    parser.add_argument("--name", help="name on the card; default: the folder's")
-    parser.add_argument("--work", type=Path, help="folder for the log and checkpoints; a killed training resumes there")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1, help="more threads may change the last digits")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    if options.work:
-        options.work.mkdir(parents=True, exist_ok=True)
-    config = replace(default_config(options.activation), seed=options.seed)
-    name = options.name or options.out.name
-    seed = f" --seed {options.seed}" if options.seed else ""
-    reproduce = (
-        "python -m nfn_cli.train.generalization --zoo ZOO_DIR "
-        f"--activation {options.activation}{seed} --out {options.out}"
-    )
-    card, tensors = train_predictor(options.zoo, config, name, reproduce, options.work)
-    write_predictor(options.out, card, tensors)
-    print(json.dumps({"test": card.test, "out_of_fold": card.out_of_fold, "measured": card.measured}))
-
-
-if __name__ == "__main__":
-    main()

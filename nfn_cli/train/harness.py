@@ -1,11 +1,10 @@
-"""train/harness.py: fits one Monomial-NFN to numbers in (0, 1). Knows networks/; no zoo, no card.
+"""train/harness.py: fits one network to numbers in (0, 1). Knows torch; no zoo, no card, no kind of model.
 
 Deterministic per seed; after a kill it goes on from the last checkpoint and ends at the same weights.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -15,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nfn_cli.networks.monomial_nfn import MonomialNfn, MonomialNfnConfig, Prepared
-from nfn_cli.networks.weight_features import ChainShape
+from nfn_cli.predictors.kinds.kind import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +58,22 @@ def json_log(path: Path | None) -> Log:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Networks and their scores in (0, 1)."""
+    """Networks as a model's encoder gives them, and their scores (n,) in [0, 1]."""
 
-    prepared: Prepared
-    target: Tensor  # (n,)
+    prepared: Any
+    target: Tensor
 
 
 def fit(
-    shape: ChainShape,
-    architecture: MonomialNfnConfig,
+    build: Callable[[], nn.Module],
     config: TrainConfig,
     training: Examples,
-    validation: Examples | None,
+    validation: Examples | None = None,
     *,
+    identity: str = "",
     checkpoint: Path | None = None,
     log: Log | None = None,
-) -> MonomialNfn:
+) -> nn.Module:
     """Trains one network and returns it in evaluation mode.
 
     With validation examples these are the weights that did best on them, without, those of the last epoch.
@@ -84,15 +82,16 @@ def fit(
     both target and prediction (as in Unterthiner et al. 2020 and the papers after it).
 
     Args:
-        checkpoint: file to resume from and to write to; a checkpoint of other settings is not used.
+        build: a fresh network with `fit_normalization`, `forward_prepared` and `head`, its last layer linear.
+        identity: what tells this training from others: data and architecture.
+        checkpoint: file to resume from and to write to; one of another identity or configuration is not used.
     """
     log = log or json_log(None)
     torch.manual_seed(config.seed)
-    model = MonomialNfn(shape, architecture)
+    model: Any = build()
     model.fit_normalization(training.prepared)
     with torch.no_grad():
         last = model.head[-1]
-        assert isinstance(last, torch.nn.Linear)
         last.weight.zero_()
         last.bias.copy_(torch.logit(training.target.mean().clamp(1e-4, 1 - 1e-4)))
     batches = max(len(training.prepared) // config.batch_size, 1)
@@ -100,8 +99,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.learning_rate, total_steps=config.epochs * batches + 1, pct_start=0.1
     )
-    data = hashlib.sha256(training.prepared.features.weights[0].numpy().tobytes()).hexdigest()
-    settings = json.dumps([asdict(architecture), asdict(config), data], sort_keys=True)
+    settings = json.dumps([identity, asdict(config)], sort_keys=True)
     state = _Progress(settings)
     if checkpoint is not None and checkpoint.exists():
         state = _resume(checkpoint, state, model, optimizer, schedule)
@@ -121,11 +119,12 @@ def fit(
     if state.best:
         model.load_state_dict(state.best)
         log({"best_epoch": state.best_epoch, "best_validation_loss": state.best_loss})
-    return model.eval()
+    trained: nn.Module = model.eval()
+    return trained
 
 
 @torch.no_grad()
-def evaluate(model: MonomialNfn, examples: Examples) -> float:
+def evaluate(model: Any, examples: Examples) -> float:
     """Mean loss above the least possible one (the entropy of the targets), in evaluation mode."""
     model.eval()
     logits = model.forward_prepared(examples.prepared)[:, 0]
@@ -133,7 +132,7 @@ def evaluate(model: MonomialNfn, examples: Examples) -> float:
 
 
 @torch.no_grad()
-def predict(model: MonomialNfn, prepared: Prepared) -> np.ndarray[Any, np.dtype[np.float64]]:
+def predict(model: Any, prepared: Prepared) -> np.ndarray[Any, np.dtype[np.float64]]:
     """(n,) predicted scores in (0, 1)."""
     model.eval()
     return torch.sigmoid(model.forward_prepared(prepared)[:, 0].double()).numpy()
@@ -157,7 +156,7 @@ def _loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _epoch(
-    model: MonomialNfn,
+    model: Any,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     training: Examples,
@@ -182,7 +181,7 @@ def _epoch(
     return total / batches
 
 
-def _save(path: Path, state: _Progress, model: MonomialNfn, optimizer: Any, schedule: Any) -> None:
+def _save(path: Path, state: _Progress, model: Any, optimizer: Any, schedule: Any) -> None:
     parts = {
         "settings": state.settings,
         "epoch": state.epoch,
@@ -198,7 +197,7 @@ def _save(path: Path, state: _Progress, model: MonomialNfn, optimizer: Any, sche
     os.replace(partial, path)
 
 
-def _resume(path: Path, fresh: _Progress, model: MonomialNfn, optimizer: Any, schedule: Any) -> _Progress:
+def _resume(path: Path, fresh: _Progress, model: Any, optimizer: Any, schedule: Any) -> _Progress:
     parts = torch.load(path, weights_only=True)
     if parts["settings"] != fresh.settings:
         return fresh
