@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 from nfn_cli.zoo.batched_cnn import CnnGroup, scaled
-from nfn_cli.zoo.batched_convolution import FUNCTIONS
+from nfn_cli.zoo.layer_end import FUNCTIONS
 from nfn_cli.zoo.native_convolution import native_convolution
 from nfn_cli.zoo.population import ACTIVATIONS_OF, Architecture, ImageShape, Settings, draw_group, initial_tensors
 from nfn_cli.zoo.training_run import GROUP_SIZES, prepare_process

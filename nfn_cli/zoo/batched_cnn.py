@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nfn_cli.zoo.batched_convolution import FUNCTIONS, convolve
-from nfn_cli.zoo.cnn_graph import NORM_EPS
+from nfn_cli.zoo.batched_convolution import convolve
 from nfn_cli.zoo.group_optimizer import GroupOptimizer
+from nfn_cli.zoo.layer_end import Norm, end_layer
 from nfn_cli.zoo.population import Architecture, Array, Settings
 
 _NORM_MOMENTUM = 0.1
@@ -137,42 +137,34 @@ class CnnGroup:
             alone = not self.architecture.batch_norm and not (self.architecture.residual and index)
             fused = activation if alone else "identity"
             y = convolve(x, views[f"convs.{index}.weight"].to(self.compute), bias, layer.stride, fused)
-            if self.architecture.batch_norm:
-                y = self._normed(y, f"norms.{index}.", views, statistics)
-            if self.architecture.residual and index:
-                y = y + self._shortcut(x, index, layer.stride, views)
-            x = y if alone else FUNCTIONS[activation](y)
+            if not alone:
+                norm = (
+                    self._norm(f"norms.{index}.", views, statistics is None) if self.architecture.batch_norm else None
+                )
+                shortcut = self._shortcut(x, index, layer.stride, views)
+                y, used = end_layer(y, norm, shortcut, activation)
+                if used is not None and statistics is not None:
+                    count = y[0, ..., 0].numel()
+                    statistics[f"norms.{index}.running_mean"] = used[0]
+                    statistics[f"norms.{index}.running_var"] = used[1] * (count / max(1, count - 1))
+            x = y
         return x.flatten(2, 3).mean(2, dtype=self.parameters.dtype)
 
-    def _shortcut(self, x: Tensor, index: int, stride: int, views: Mapping[str, Tensor]) -> Tensor:
+    def _shortcut(self, x: Tensor, index: int, stride: int, views: Mapping[str, Tensor]) -> Tensor | None:
+        if not self.architecture.residual or index == 0:
+            return None
         if not self.architecture.has_projection(index):
             return x
         return convolve(x, views[f"shortcuts.{index}.weight"].to(self.compute), None, stride)
 
-    def _normed(
-        self, y: Tensor, name: str, views: Mapping[str, Tensor], statistics: dict[str, Tensor] | None
-    ) -> Tensor:
-        if statistics is None:
-            mean, variance = self.buffers[name + "running_mean"], self.buffers[name + "running_var"]
-        else:
-            wide = y.to(self.parameters.dtype)
-            variance, mean = torch.var_mean(wide, (1, 2, 3), correction=0)
-            count = y[0, ..., 0].numel()
-            statistics[name + "running_mean"] = mean.detach()
-            statistics[name + "running_var"] = variance.detach() * (count / max(1, count - 1))
-        scale = views[name + "weight"] * torch.rsqrt(variance + NORM_EPS)
-        shift = views[name + "bias"] - mean * scale
-        return torch.addcmul(_per_channel(shift).to(y.dtype), y, _per_channel(scale).to(y.dtype))
+    def _norm(self, name: str, views: Mapping[str, Tensor], evaluation: bool) -> Norm:
+        running = self.buffers[name + "running_mean"], self.buffers[name + "running_var"]
+        return Norm(views[name + "weight"], views[name + "bias"], running if evaluation else None)
 
 
 def scaled(images: Tensor, dtype: torch.dtype) -> Tensor:
     """uint8 -> [−1, 1]."""
     return images.to(dtype) / 127.5 - 1.0
-
-
-def _per_channel(values: Tensor) -> Tensor:
-    """(m, c) -> (m, 1, 1, 1, c)."""
-    return values[:, None, None, None]
 
 
 def _head(views: Mapping[str, Tensor], features: Tensor) -> Tensor:

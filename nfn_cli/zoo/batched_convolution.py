@@ -6,24 +6,14 @@ the CPU the compiled form does it where there is one; elsewhere one matrix produ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from nfn_cli.zoo.cnn_graph import LEAKY_SLOPE
+from nfn_cli.zoo.layer_end import end_layer
 from nfn_cli.zoo.native_convolution import ACTIVATION_CODES, fits, native_convolution
-
-FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda x: x,
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "gelu": functional.gelu,
-    "silu": functional.silu,
-    "leaky_relu": lambda x: functional.leaky_relu(x, LEAKY_SLOPE),
-}
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, activation: str = "identity") -> Tensor:
@@ -34,11 +24,11 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, activa
     if fits(x, kernel, stride) and native_convolution() is not None:
         fused = activation if activation in ACTIVATION_CODES else "identity"
         ended: Tensor = _Native.apply(x, kernel, bias, stride, fused)  # type: ignore[no-untyped-call]
-        return ended if fused == activation else FUNCTIONS[activation](ended)
+        return ended if fused == activation else end_layer(ended, None, None, activation)[0]
     out: Tensor = _Gathered.apply(x, kernel, stride)  # type: ignore[no-untyped-call]
     if bias is not None:
         out = out + bias[:, None, None, None].to(out.dtype)
-    return FUNCTIONS[activation](out)
+    return end_layer(out, None, None, activation)[0]
 
 
 class _Native(torch.autograd.Function):

@@ -1,28 +1,20 @@
-"""zoo/native_convolution.py: the compiled form of the batched convolution, where a C compiler is at hand. Knows ctypes.
+"""zoo/native_convolution.py: the compiled form of the batched convolution. Knows ctypes and convolution.c; no network.
 
-`native/convolution.c` comes with the package and is compiled, in a second, by each process that trains on the CPU. What
-it returns is compared with PyTorch before it is used; without a compiler, or if they disagree, PyTorch does the work.
+What it returns is compared with PyTorch before it is used.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
-import shlex
-import shutil
-import subprocess
-import tempfile
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("native") / "convolution.c"
-VECTOR = 8  # numbers that the kernel takes at a time: channels must be multiples
+from nfn_cli.zoo.native_library import VECTOR, native_library
+
 ACTIVATION_CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3}
-_FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
 _POINTERS = ("kernel", "bias", "output", "by_output", "by_input", "by_kernel", "by_bias")
 _SIZES = ("networks", "images", "height", "width", "in", "out", "size", "stride", "activation")
 
@@ -113,19 +105,10 @@ def fits(x: Tensor, kernel: Tensor, stride: int) -> bool:
 
 @cache
 def native_convolution() -> NativeConvolution | None:
-    """The compiled library, or None where it cannot be had."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if not compiler or not SOURCE.exists():
-        return None
-    try:
-        with tempfile.TemporaryDirectory(prefix="nfn-") as folder:
-            target = Path(folder) / "convolution.so"
-            command = [*shlex.split(compiler), *_FLAGS, "-o", str(target), str(SOURCE)]
-            subprocess.run(command, check=True, capture_output=True, timeout=120)
-            found = NativeConvolution(ctypes.CDLL(str(target)))
-    except (OSError, subprocess.SubprocessError, AttributeError):
-        return None
-    return found if _agrees(found) else None
+    """The compiled form, or None where it cannot be had."""
+    library = native_library()
+    found = None if library is None else NativeConvolution(library)
+    return found if found is not None and _agrees(found) else None
 
 
 def _agrees(native: NativeConvolution) -> bool:

@@ -32,7 +32,9 @@ ZOO_MAKING = {
     "batched_cnn.py",
     "batched_convolution.py",
     "group_optimizer.py",
+    "layer_end.py",
     "native_convolution.py",
+    "native_layer_end.py",
     "training_run.py",
 }
 TORCH_FREE_FILES = {"card.py", "chain_input.py", "shipped.py", "generalization.py", "__init__.py"}

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from nfn_cli.graph.reference import evaluate
 from nfn_cli.zoo.batched_cnn import CnnGroup
-from nfn_cli.zoo.batched_convolution import FUNCTIONS
 from nfn_cli.zoo.cnn_graph import cnn_graph
+from nfn_cli.zoo.layer_end import FUNCTIONS
 from nfn_cli.zoo.population import Architecture, Settings, initial_tensors
 from tests.zoo.making import ARCHITECTURES, NORMED, PLAIN, minibatches, settings
 

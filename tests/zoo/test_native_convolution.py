@@ -7,8 +7,10 @@ import torch
 from torch.nn import functional
 
 from nfn_cli.zoo import batched_convolution
-from nfn_cli.zoo.batched_convolution import FUNCTIONS, convolve
+from nfn_cli.zoo.batched_convolution import convolve
+from nfn_cli.zoo.layer_end import FUNCTIONS
 from nfn_cli.zoo.native_convolution import native_convolution
+from nfn_cli.zoo.native_library import native_library
 
 SHAPES = [  # height, width, in, out, kernel, stride, all networks read the same
     (9, 7, 8, 24, 3, 2, False),
@@ -67,10 +69,13 @@ def test_the_comparison_notices_a_kernel_that_is_a_thousandth_off() -> None:
 
 
 def test_without_a_compiler_the_work_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    native_convolution.cache_clear()
+    caches = (native_library, native_convolution)
+    for cache in caches:
+        cache.cache_clear()
     monkeypatch.setenv("CC", "no-such-compiler")
     try:
         assert native_convolution() is None
         assert residual(SHAPES[0], "relu") < 1e-5
     finally:
-        native_convolution.cache_clear()
+        for cache in caches:
+            cache.cache_clear()

@@ -5,17 +5,9 @@ Written for channels that fill vectors: o and, where the input needs a gradient,
 into a frame of zeros small enough for the first cache, so that no loop asks where the border is; a product of 6 positions
 by 16 channels then stays in registers. Every sum runs in one fixed order: the result does not depend on anything else. */
 
-#include <stdlib.h>
-#include <string.h>
+#include "vectors.h"
 
-typedef float vec __attribute__((vector_size(32), aligned(4)));
-typedef int mask __attribute__((vector_size(32), aligned(4)));
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-#define UNROLL_BY_4 _Pragma("GCC unroll 4")
 #define MAX_TAPS 9
-
-enum { IDENTITY = 0, RELU = 1, LEAKY_RELU = 2, TANH = 3 };
 
 typedef struct {
     const float *input;      /* (m or 1, n, h, w, i) */
@@ -30,15 +22,6 @@ typedef struct {
     long networks, images, height, width, in, out, size, stride, activation;
     float slope;
 } Call;
-
-INLINE vec load(const float *from) { return *(const vec *)from; }
-INLINE void store(float *to, vec value) { *(vec *)to = value; }
-INLINE vec all(float value) { return (vec){value, value, value, value, value, value, value, value}; }
-
-INLINE vec where_positive(vec tested, vec yes, vec no) {
-    const mask keep = tested > 0;
-    return (vec)(((mask)yes & keep) | ((mask)no & ~keep));
-}
 
 /* What one output position gathers: run t of `in` numbers lies shift[t] further than the position; weights (in, out). */
 typedef struct {
@@ -64,29 +47,19 @@ INLINE void gather(const int P, const int V, const float **from, const Taps *tap
     }
 }
 
-/* tanh as odd over even polynomial (the minimax pair of Eigen's float tanh): within a few units in the last place. */
-INLINE vec tanh_of(vec x) {
-    const float most = 7.90531110763549805f;
-    x = where_positive(x - most, all(most), x);
-    x = where_positive(-most - x, all(-most), x);
-    const vec s = x * x;
-    vec p = s * -2.76076847742355e-16f + 2.00018790482477e-13f;
-    p = p * s - 8.60467152213735e-11f;
-    p = p * s + 5.12229709037114e-08f;
-    p = p * s + 1.48572235717979e-05f;
-    p = p * s + 6.37261928875436e-04f;
-    p = p * s + 4.89352455891786e-03f;
-    vec q = s * 1.19825839466702e-06f + 1.18534705686654e-04f;
-    q = q * s + 2.26843463243900e-03f;
-    q = q * s + 4.89352518554385e-03f;
-    return x * p / q;
+/* What a convolution can end in itself: activations whose derivative is told from the output. */
+INLINE vec ended(vec value, long activation, float slope) {
+    if (activation == RELU) return activated(value, RELU, slope);
+    if (activation == LEAKY_RELU) return activated(value, LEAKY_RELU, slope);
+    if (activation == TANH) return activated(value, TANH, slope);
+    return value;
 }
 
-INLINE vec activated(vec value, long activation, float slope) {
-    if (activation == RELU) return where_positive(value, value, all(0));
-    if (activation == LEAKY_RELU) return where_positive(value, value, value * slope);
-    if (activation == TANH) return tanh_of(value);
-    return value;
+INLINE vec ended_derivative(vec output, long activation, float slope) {
+    if (activation == RELU) return derivative(output, RELU, slope);
+    if (activation == LEAKY_RELU) return derivative(output, LEAKY_RELU, slope);
+    if (activation == TANH) return derivative(output, TANH, slope);
+    return all(1);
 }
 
 INLINE void tile(const int P, const int V, const float *frame, const long *reads, float *output, const long *writes,
@@ -103,7 +76,7 @@ INLINE void tile(const int P, const int V, const float *frame, const long *reads
         gather(P, V, from, taps, in, out, at, acc);
     UNROLL for (int p = 0; p < P; p++)
         UNROLL for (int v = 0; v < V; v++)
-            store(output + writes[p] + at + 8 * v, activated(acc[p][v], activation, slope));
+            store(output + writes[p] + at + 8 * v, ended(acc[p][v], activation, slope));
 }
 
 /* All positions of one image: position q reads frame + reads[q] and writes output + writes[q]. */
@@ -140,10 +113,7 @@ static void framed_gradient(float *frame, const float *gradient, const float *ou
     for (long y = 0; y < height; y++) {
         float *to = frame + (y + 1) * row + channels;
         for (long x = 0; x < width * channels; x += 8) {
-            vec g = load(gradient), o = load(output);
-            if (activation == RELU) g = where_positive(o, g, all(0));
-            if (activation == LEAKY_RELU) g = where_positive(o, g, g * slope);
-            if (activation == TANH) g = g * (1 - o * o);
+            const vec g = load(gradient) * ended_derivative(load(output), activation, slope);
             store(to + x, g);
             gradient += 8, output += 8;
         }
