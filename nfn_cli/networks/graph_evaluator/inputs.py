@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from math import prod
 
-import torch
-from torch import Tensor
-
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph, Op
 from nfn_cli.networks.graph_evaluator.registry import CODE
-from nfn_cli.networks.graph_evaluator.run import name_of, watched
-from nfn_cli.networks.graph_evaluator.stacked import meta_tensors
+from nfn_cli.networks.graph_evaluator.run import name_of
+from nfn_cli.networks.graph_evaluator.shapes import traced
 from nfn_cli.printable import printable
 
-_BATCH = 3
 _LARGEST_VALUE = 1 << 27  # entries of a value for one input
 
 
@@ -35,17 +31,14 @@ def takes_input(graph: Graph, shape: tuple[int, ...]) -> str | None:
     ):
         wanted = "×".join("any" if n is None else str(n) for n in stated)
         return f"it reads inputs of shape {wanted or '()'}, not {'×'.join(map(str, shape))}"
-    fed = {entry.name: torch.empty((_BATCH, *shape), device="meta")}
     try:
-        answers = watched(graph, meta_tensors(graph, torch.float32), fed, _refuse_large)
+        answers = traced(graph, {entry.name: shape}, _refuse_large)
     except Refused as refusal:
         return f"inputs of shape {'×'.join(map(str, shape))} do not pass through {refusal.where}: {refusal.what}"
-    if any(answer.ndim == 0 or answer.shape[0] != _BATCH for answer in answers):
-        return "its answer is not one for each input"
-    return None
+    return "its answer is not one for each input" if answers is None else None
 
 
-def _refuse_large(op: Op, value: Tensor) -> None:
-    if prod(value.shape) > _BATCH * _LARGEST_VALUE:
-        shape = "×".join(map(str, value.shape[1:]))
-        raise Refused(f"{printable(op.kind)} makes a value of shape {shape}", where=name_of(op), code=CODE)
+def _refuse_large(op: Op, shape: tuple[int, ...]) -> None:
+    if prod(shape) > _LARGEST_VALUE:
+        made = "×".join(map(str, shape[1:]))
+        raise Refused(f"{printable(op.kind)} makes a value of shape {made}", where=name_of(op), code=CODE)

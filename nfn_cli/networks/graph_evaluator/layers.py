@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ def _normalize(op: Op, inputs: Sequence[Tensor], parameters: Parameters) -> Tens
     groups, eps = op.attributes.get("groups"), op.attributes["eps"]
     if not groups:
         return _standardized(x, op.attributes["axes"], eps)
-    return _standardized(x.reshape(x.shape[0], groups, -1), (2,), eps).reshape(x.shape)
+    return _standardized(x.reshape(x.shape[0], groups, prod(x.shape[1:]) // groups), (2,), eps).reshape(x.shape)
 
 
 def _standardized(x: Tensor, axes: Sequence[int], eps: float) -> Tensor:

@@ -1,7 +1,7 @@
 """networks/graph_evaluator/run.py: one network on a batch of inputs, op by op, in torch. Knows graphs and tensors; no file.
 
-A captured graph may speak of the batch it was captured with (a reshape to (2, 64, …)). Other batches are then cut into
-groups of that size, which are run side by side, so that every op means what it meant when it was captured.
+A captured graph may speak of the batch it was captured with. Where its ops do not show that each row is treated alone,
+other batches are cut into groups of that size, run side by side, so that every op means what it meant when captured.
 """
 
 from __future__ import annotations
@@ -14,16 +14,12 @@ from torch import Tensor
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph, Op
 from nfn_cli.networks.graph_evaluator import layers, pointwise, whole_tensors, windows  # noqa: F401 — fill the table
+from nfn_cli.networks.graph_evaluator.batch import for_any_batch, stated_batch
 from nfn_cli.networks.graph_evaluator.registry import CODE, EVALUATORS, Parameters
 from nfn_cli.printable import printable
 
 Watch = Callable[[Op, Tensor], None]
 
-# kinds that state no size of the batch and act on no axis that could be it
-_ANY_BATCH = frozenset(
-    {"linear", "conv", "batch_norm", "pointwise", "max_pool", "average_pool", "pool", "spatial_mean", "flatten"}
-    | {"filter", "resize", "scalar", "clip"}
-)
 # what torch raises for values that do not fit an op
 _MISFITS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, OverflowError, NotImplementedError)
 
@@ -53,9 +49,12 @@ def watched(
     if missing:
         raise Refused("no value for this input", where=printable(missing[0]), code=CODE)
     fed = {entry.name: inputs[entry.name] for entry in graph.inputs}
-    size = _group_size(graph, fed)
-    if size is None:
+    size, given = stated_batch(graph), {x.shape[0] if x.ndim else None for x in fed.values()}
+    if not size or len(given) != 1 or given <= {None, size}:
         return _run(graph, tensors, fed, watch)
+    general = for_any_batch(graph)
+    if general is not None:
+        return _run(general, tensors, fed, watch)
     count = next(iter(fed.values())).shape[0]
     groups = -(-count // size)
     cut = {name: _in_groups(x, groups, size) for name, x in fed.items()}
@@ -64,16 +63,6 @@ def watched(
         if answer.ndim < 2 or answer.shape[1] != size:
             raise Refused("an output without an axis for the batch, in a graph of a fixed batch", code=CODE)
     return tuple(answer.flatten(0, 1)[:count] for answer in answers)
-
-
-def _group_size(graph: Graph, fed: Mapping[str, Tensor]) -> int | None:
-    """The batch size that the graph depends on, where it is another than that of the inputs."""
-    stated = {entry.shape[0] if entry.shape else None for entry in graph.inputs}
-    given = {x.shape[0] if x.ndim else None for x in fed.values()}
-    if len(stated) != 1 or len(given) != 1 or None in given or all(op.kind in _ANY_BATCH for op in graph.ops):
-        return None
-    (size,) = stated
-    return None if size is None or size < 1 or given == stated else size
 
 
 def _in_groups(x: Tensor, groups: int, size: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 
 import torch
 from torch import Tensor
@@ -11,7 +10,8 @@ from torch import Tensor
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph
 from nfn_cli.networks.graph_evaluator.registry import CODE
-from nfn_cli.networks.graph_evaluator.run import evaluate, watched
+from nfn_cli.networks.graph_evaluator.run import evaluate
+from nfn_cli.networks.graph_evaluator.shapes import value_entries
 
 _SHARE = 4  # the part of a device's free memory, as 1/n, that values of networks run side by side may take
 
@@ -55,20 +55,8 @@ def side_by_side(
 
 def value_bytes(graph: Graph, inputs: Mapping[str, Tensor]) -> int:
     """Bytes of all values that one network makes on these inputs; nothing is computed."""
-    entries = 0
-
-    def count(_: object, value: Tensor) -> None:
-        nonlocal entries
-        entries += prod(value.shape)
-
-    meta = {name: torch.empty_like(x, device="meta") for name, x in inputs.items()}
-    watched(graph, meta_tensors(graph, next(iter(inputs.values())).dtype), meta, count)
-    return entries * next(iter(inputs.values())).element_size()
-
-
-def meta_tensors(graph: Graph, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The graph's parameters as shapes without numbers."""
-    return {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in graph.parameter_shapes.items()}
+    some = next(iter(inputs.values()))
+    return len(some) * some.element_size() * value_entries(graph, {n: tuple(x.shape[1:]) for n, x in inputs.items()})
 
 
 def _memory(device: torch.device) -> int:

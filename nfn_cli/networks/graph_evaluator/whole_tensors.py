@@ -20,7 +20,7 @@ def _flatten(op: Op, inputs: Sequence[Tensor], parameters: Parameters) -> Tensor
     (x,) = inputs
     if op.attributes.get("order", "channel_outer") == "channel_inner":
         x = x.movedim(1, -1)
-    return x.reshape(x.shape[0], -1)
+    return x.flatten(1)
 
 
 @evaluates("add")
