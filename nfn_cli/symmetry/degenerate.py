@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from nfn_cli.graph.model import Network
 from nfn_cli.symmetry.action import unfolded
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
@@ -35,9 +36,12 @@ class Degenerate:
     norm_imbalance: float | None
 
 
-def find_degenerate(symmetry: Symmetry, tensors: Tensors) -> tuple[Degenerate, ...]:
+def find_degenerate(
+    symmetry: Symmetry, networks: Sequence[Network], tensors: Tensors, aliases: Mapping[str, str]
+) -> tuple[Degenerate, ...]:
     """One `Degenerate` for each unit set; every tensor is read once."""
     units = symmetry.units
+    weights = _weights(networks, aliases)
     incoming, outgoing, bias = np.zeros(units), np.zeros(units), np.zeros(units)
     probes = np.zeros((units, 3))
     read = np.zeros(units, bool)
@@ -48,7 +52,8 @@ def find_degenerate(symmetry: Symmetry, tensors: Tensors) -> tuple[Degenerate, .
             if not use.any() or action.exponent == 0:
                 continue
             array = tensors[name]
-            matrix = array.ndim > 1 and array.size > len(action.unit)
+            # a layer with one input has a weight as small as its bias: only the graph tells them apart
+            matrix = name in weights or (array.ndim > 1 and array.size > len(action.unit))
             if action.exponent == 2:
                 normalized[action.unit[use]] = True
                 continue
@@ -63,6 +68,13 @@ def find_degenerate(symmetry: Symmetry, tensors: Tensors) -> tuple[Degenerate, .
     return tuple(
         _of_set(unit_set, incoming, outgoing, bias, probes, read, normalized) for unit_set in symmetry.unit_sets
     )
+
+
+def _weights(networks: Sequence[Network], aliases: Mapping[str, str]) -> set[str]:
+    """Tensors that bring the values of other units or inputs into a layer."""
+    layers = [op for network in networks for op in network.graph.ops if op.kind in ("linear", "conv")]
+    names = (op.parameters["weight"] for op in layers if "weight" in op.parameters)
+    return {aliases.get(name, name) for name in names}
 
 
 def _profile(array: np.ndarray[Any, np.dtype[Any]], dim: int, name: str) -> tuple[FloatArray, FloatArray]:

@@ -160,7 +160,7 @@ def symmetry_report(checkpoint: Checkpoint, networks: Sequence[Network], *, seed
     """
     check_finite(checkpoint, [name for network in networks for name in network.graph.parameter_shapes])
     symmetry = find_symmetry(networks, checkpoint.aliases)
-    degenerate = find_degenerate(symmetry, checkpoint.tensors)
+    degenerate = find_degenerate(symmetry, networks, checkpoint.tensors, checkpoint.aliases)
     extras = [
         find_extras(survey(network, networks, checkpoint.tensors, checkpoint.aliases, symmetry)) for network in networks
     ]

@@ -57,6 +57,17 @@ def test_degenerate_units_are_named() -> None:
     assert (first["dead"], first["constant"], first["duplicate"]) == ([2], [4], [[1, 6]])
 
 
+def test_a_weight_with_one_input_column_feeds_its_units() -> None:
+    """It has as many entries as the bias; without it, nothing feeds them."""
+    network, tensors = mlp(1, "relu", (1, 6, 2))
+    sets = symmetry_report(checkpoint(tensors), [network]).as_json()["networks"][0]["unit_sets"]
+    assert sets[0]["constant"] == []
+    assert sets[0]["norm_imbalance"] is not None
+    tensors["layers.0.weight"][[1, 4]] = 0
+    sets = symmetry_report(checkpoint(tensors), [network]).as_json()["networks"][0]["unit_sets"]
+    assert sets[0]["constant"] == [1, 4]
+
+
 def test_twins_up_to_scale_are_no_twins_for_tanh() -> None:
     network, tensors = mlp(1, "tanh")
     for name in ("layers.0.weight", "layers.0.bias"):
