@@ -39,7 +39,10 @@ def generalization(
         Optional[Path],  # noqa: UP045
         typer.Option("--images", help="Training images that probes are made from; see nfn zoo train-cnns --data."),
     ] = None,
-    probes: Annotated[int, typer.Option("--probes", min=10, help="Inputs shown to every network.")] = 256,
+    probes: Annotated[int, typer.Option("--probes", min=10, help="Inputs shown to every network.")] = 512,
+    probe_epochs: Annotated[
+        int, typer.Option("--probe-epochs", min=0, help="Learn the probes; pays where they are few.")
+    ] = 0,
     name: Annotated[Optional[str], typer.Option("--name", help="On the card.  [default: the folder's]")] = None,  # noqa: UP045
     folds: Annotated[int, typer.Option("--folds", min=2, help="Members, each trained without one fold.")] = 6,
     test_fraction: Annotated[float, typer.Option("--test-fraction", min=0.0, max=0.9, help="Runs set aside.")] = 0.15,
@@ -85,13 +88,12 @@ def generalization(
             activation,
             images,
             probes,
+            probe_epochs,
             epochs,
             folds=folds,
             test_fraction=test_fraction,
             seed=seed,
         )
-        if work is not None:
-            work.mkdir(parents=True, exist_ok=True)
         card, tensors = train_predictor(
             zoo, config, name or output.name, _command(config, len(zoo), output), work, _progress()
         )
@@ -145,7 +147,7 @@ def _command(config: object, zoos: int, output: Path) -> str:
     parts = ["nfn train generalization", *(f"--zoo {name}" for name in names), f"--model {config.model}"]
     parts += [f"--activation {config.activation}"] if config.activation else []
     parts += [f"--images IMAGES --probes {config.probes}"] if config.images else []
-    for field in ("epochs", "folds", "test_fraction", "seed"):
+    for field in ("probe_epochs", "epochs", "folds", "test_fraction", "seed"):
         value = getattr(config, field)
         if value != getattr(default, field):
             parts.append(f"--{field.replace('_', '-')} {value}")

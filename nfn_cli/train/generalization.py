@@ -21,15 +21,18 @@ from torch import Tensor, nn
 
 from nfn_cli.errors import WrongUsage
 from nfn_cli.graph.model import Graph
+from nfn_cli.networks.statistics_mlp import StatisticsMlp
 from nfn_cli.predictors.card import Card
 from nfn_cli.predictors.interval import Interval, calibrate
 from nfn_cli.predictors.kinds.kind import Encoder
+from nfn_cli.predictors.kinds.probe import ProbeEncoder
 from nfn_cli.predictors.predictor import assemble, tensors_of_predictor
 from nfn_cli.predictors.takes import Takes
 from nfn_cli.predictors.typicality import Distance, fit_distance
 from nfn_cli.train.contrast import reinitialised, shuffled
 from nfn_cli.train.harness import Examples, TrainConfig, fit, json_log, predict
 from nfn_cli.train.metrics import coverage, scores
+from nfn_cli.train.probe_learning import ProbeLearning, learned_probes
 from nfn_cli.train.recipes import RECIPES, Recipe, Sources
 from nfn_cli.train.zoo_data import Part, ZooData, load_zoos
 
@@ -47,6 +50,7 @@ class GeneralizationConfig:
         model: a key of RECIPES.
         activation: rows of the zoos to use; None for all.
         images, probes: of models that show inputs to networks.
+        probe_epochs: passes over half of the folds in which probes are learned; these folds then calibrate nothing.
         epochs: of each member; None for the recipe's.
         folds: number of members, one left-out fold each.
         test_fraction: share of runs set aside, by hash.
@@ -58,7 +62,8 @@ class GeneralizationConfig:
     model: str
     activation: str | None = None
     images: Path | None = None
-    probes: int = 256
+    probes: int = 512
+    probe_epochs: int = 0
     epochs: int | None = None
     folds: int = 6
     test_fraction: float = 0.15
@@ -89,6 +94,7 @@ class Encoded:
     takes: Takes
     exact: Any  # in float64
     prepared: Any  # in float32
+    calibrates: Array  # (n,) bool: runs that nothing but the members of other folds has seen
 
     def copies(self, copy: Copy, keep: Array | None = None) -> Any:
         """Changed copies of networks, encoded, in zoo order."""
@@ -125,14 +131,33 @@ def encode_zoo(data: ZooData, config: GeneralizationConfig) -> Encoded:
     """
     sources = Sources(config.images, config.probes, config.seed)
     encoder, takes = config.recipe.encoder(data, sources)
+    calibrates = ~data.test
+    if config.probe_epochs:
+        shown = ~data.test & (data.fold < config.folds // 2)
+        encoder = _with_learned_probes(encoder, data.where(shown), config)
+        calibrates &= ~shown
     exact = encoded_rows(encoder, data)
-    return Encoded(data, encoder, takes, exact, exact.to(torch.float32))
+    return Encoded(data, encoder, takes, exact, exact.to(torch.float32), calibrates)
+
+
+def _with_learned_probes(encoder: Encoder, data: ZooData, config: GeneralizationConfig) -> Encoder:
+    if not isinstance(encoder, ProbeEncoder):
+        raise WrongUsage(f"{config.model} shows no inputs to networks", where="--probe-epochs", fix="--model probe")
+    answers = encoded_rows(encoder, data).to(torch.float32)
+    head = fit(
+        lambda: encoder.network(answers, config.recipe.architecture),
+        replace(config.training, seed=config.seed),
+        Examples(answers, torch.from_numpy(data.target).float()),
+    )
+    assert isinstance(head, StatisticsMlp)
+    learning = ProbeLearning(epochs=config.probe_epochs, seed=config.seed)
+    return encoder.showing(learned_probes(encoder.probes, head, data, encoder.answers, learning))
 
 
 def train_members(
     encoded: Encoded, config: GeneralizationConfig, work: Path | None = None, progress: Progress | None = None
 ) -> tuple[tuple[nn.Module, ...], Array]:
-    """One member per fold, and out-of-fold predictions (n,), NaN on test rows."""
+    """One member per fold, and out-of-fold predictions (n,), NaN on rows that do not calibrate."""
     data, prepared = encoded.data, encoded.prepared
     log = json_log(work / "log.jsonl" if work else None)
     target = torch.from_numpy(data.target).float()
@@ -155,6 +180,7 @@ def train_members(
         )
         out_of_fold[judged.numpy()] = predict(member, prepared[judged])
         members.append(member)
+    out_of_fold[~encoded.calibrates] = np.nan
     return tuple(members), out_of_fold
 
 
@@ -226,8 +252,10 @@ def train_predictor(
     """The whole way: read, split, train, calibrate, measure on the test runs once. Returns card and tensors.
 
     Args:
-        work: folder for the log and checkpoints; a killed training resumes there.
+        work: folder for the log and checkpoints, made where missing; a killed training resumes there.
     """
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
     data = load_zoos(
         zoos,
         activation=config.activation,
@@ -322,7 +350,7 @@ def _card(
         split={
             "rule": f"by run, from SHA-256 of the run's name with seed {config.seed}: {config.test_fraction:.0%} test "
             f"({runs['test']} runs), the others in {config.folds} folds; member k is trained without fold k, "
-            f"which calibrates the interval.",
+            f"which calibrates the interval.{_probe_rule(config)}",
             "seed": config.seed,
             "test_fraction": config.test_fraction,
             "folds": config.folds,
@@ -338,6 +366,12 @@ def _card(
         measured={},
         reproduce=reproduce,
     )
+
+
+def _probe_rule(config: GeneralizationConfig) -> str:
+    if not config.probe_epochs:
+        return ""
+    return f" Probes were learned on the first {config.folds // 2} folds, which calibrate nothing."
 
 
 def _identity(encoded: Encoded, config: GeneralizationConfig, member: int) -> str:

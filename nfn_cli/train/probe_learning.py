@@ -1,7 +1,9 @@
 """train/probe_learning.py: moves probes to where answers tell most about scores. Knows probes, networks of a zoo; no card.
 
-Learned probe inputs in the manner of ProbeGen (arXiv 2410.10811). The gradient of the loss goes through the head, the
-statistics of the answers and every network, to the probes; the networks' own weights stay.
+Learned probe inputs in the manner of ProbeGen (arXiv 2410.10811). On a thousand runs learning helps a few probes (30:
+out-of-fold τ 0.885 → 0.898) and not many (128: 0.922 → 0.922, less at larger steps), which is why it is not the default.
+The gradient of the loss goes through the head, the statistics of the answers and every network, to the probes; the
+networks' own weights stay.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def learned_probes(
     data: ZooData,
     ask: Ask,
     config: ProbeLearning,
-    log: Callable[[dict[str, Any]], None],
+    log: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> Probes:
     """Probes after learning, in [−1, 1] as images are.
 

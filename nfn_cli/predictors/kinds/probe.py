@@ -78,6 +78,10 @@ class ProbeEncoder:
             raise mismatch(f"it answers with {tuple(logits.shape[2:])} numbers, not {classifier.outputs}")
         return logits
 
+    def showing(self, probes: Probes) -> ProbeEncoder:
+        """The same with other probes."""
+        return ProbeEncoder(self._takes, {"inputs": probes.inputs.half(), "roles": probes.roles}, self._dtype)
+
     def joined(self, parts: Sequence[Answers]) -> Answers:
         return Answers(torch.cat([part.statistics for part in parts]))
 
