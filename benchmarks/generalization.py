@@ -1,6 +1,7 @@
 """benchmarks/generalization.py: every method of predicting test accuracy from weights, on the same held-out runs.
 
-    python benchmarks/generalization.py --zoo ZOO_DIR [--work FOLDER] [--methods "HNP; StatNet"] [--seeds 3] [--quick]
+    python benchmarks/generalization.py --zoo ZOO_DIR [--work FOLDER] [--images IMAGES]
+        [--methods "HNP; StatNet"] [--seeds 3] [--quick]
 
 Methods learn from all checkpoints of the runs that are not test runs (split by run, 15 %, seed 0). They are then asked
 about the last checkpoints of the test runs as they are, and with a random member of the orbit in their place: unit scales
@@ -26,7 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 from generalization_data import Split, load_split
-from generalization_methods import METHODS, Setting
+from generalization_methods import METHODS
+from generalization_setting import Setting
 
 from nfn_cli.errors import NfnError
 from nfn_cli.train.metrics import scores
@@ -140,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--activation", action="append", choices=ACTIVATIONS, help="default: both")
     parser.add_argument("--methods", help=f"names, ; between them; default: all of {'; '.join(METHODS)}")
     parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, …")
+    parser.add_argument("--images", type=Path, help="training images of the zoo's networks, for probes")
     parser.add_argument("--work", type=Path, help="folder of finished cells")
     parser.add_argument("--jsonl", type=Path, help="file for one JSON object a cell")
     parser.add_argument("--threads", type=int, default=1, help="while training; inference is timed on one")
@@ -154,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     if options.work:
         options.work.mkdir(parents=True, exist_ok=True)
-    settings = [Setting(seed, options.quick) for seed in range(1 if options.quick else options.seeds)]
+    settings = [Setting(seed, options.quick, options.images) for seed in range(1 if options.quick else options.seeds)]
     lines: list[str] = []
     for activation in options.activation or ACTIVATIONS:
         split = load_split(options.zoo, activation)

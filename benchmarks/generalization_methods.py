@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from generalization_data import Array, Rows
+from generalization_graph_methods import GRAPH_METHODS
+from generalization_setting import Fitted, Method, Setting
 from torch import nn
 
 from nfn_cli.networks import monomial_nfn, permutation_nfn, stat_net
@@ -24,35 +26,6 @@ from nfn_cli.train.boosting import BoostingConfig, fit_boosting
 GROUP_OF = {"relu": "positive_scale", "tanh": "sign"}
 # Networks read at a time: features of one part fit the processor's cache.
 _PART = 128
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a method is fitted.
-
-    Attributes:
-        seed: of everything random in it.
-        quick: as little training as shows that it runs.
-    """
-
-    seed: int = 0
-    quick: bool = False
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted method.
-
-    Attributes:
-        guess: networks -> (n,) predicted scores.
-        parameters: trainable numbers; None for trees.
-    """
-
-    guess: Callable[[Rows], Array]
-    parameters: int | None
-
-
-Method = Callable[[Rows, Array, Setting], Fitted]
 
 
 @dataclass(frozen=True)
@@ -169,18 +142,6 @@ def balanced_monomial(activation: str) -> MonomialNfnConfig:
     return MonomialNfnConfig(GROUP_OF[activation], channels=(8, 8), head_width=40)
 
 
-def shipped(train: Rows, target: Array, setting: Setting) -> Fitted:
-    """The predictor that comes with the package, as it is: nothing is trained, the seed changes only the moves."""
-    from nfn_cli.predictors import load_predictor
-
-    predictor = load_predictor(f"generalization-cifar10gs-{train.activation}")
-
-    def guess(rows: Rows) -> Array:
-        return np.array([answer.predicted_test_accuracy for answer in predictor.predict_features(rows.features)])
-
-    return Fitted(guess, sum(parameter_count(member) for member in predictor.members))
-
-
 METHODS: dict[str, Method] = {
     "StatNet": learned(StatNet, stat_net.prepare, lambda _: StatNetConfig()),
     "NP": learned(
@@ -193,5 +154,5 @@ METHODS: dict[str, Method] = {
     "invariant statistics, boosting": boosted(invariant_statistics),
     "Monomial-NFN, paper's form": learned(MonomialNfn, monomial_nfn.prepare, paper_monomial),
     "Monomial-NFN, balanced": learned(MonomialNfn, monomial_nfn.prepare, balanced_monomial),
-    "shipped predictor": shipped,
+    **GRAPH_METHODS,
 }
