@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nfn_cli.errors import NfnError, Refused, WrongUsage
-from nfn_cli.predictors.card import MODELS, Card
+from nfn_cli.predictors.card import MODELS, Card, read_card
 from nfn_cli.predictors.shipped import predictor_folder, shipped_predictors
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def _candidates(predictor: str | None, model: str | None) -> list[str]:
     if model is not None and model not in MODELS:
         raise WrongUsage(f"no model {model!r}", fix=f"models: {', '.join(MODELS)}", code="unknown-model")
     if predictor is not None:
-        predictor_folder(predictor)
+        kind = read_card(predictor_folder(predictor)).model
+        if model not in (None, kind):
+            raise WrongUsage(f"{predictor} is of kind {kind}", fix="leave --model out", code="unknown-predictor")
         return [predictor]
     cards = [card for card in shipped_predictors() if card.name.startswith(_FAMILY)]
     cards = [card for card in cards if model in (None, card.model)]
