@@ -14,7 +14,6 @@ from nfn_cli.graph import NameOptions
 from nfn_cli.predictors.predictor import Prediction
 from tests.predictors.networks_by_hand import ACTIVATIONS, EXAMPLES, LAYERS, channels_last, example
 
-
 KINDS = (None, "monomial-nfn")  # whatever is best, and the one that reads chains alone
 
 

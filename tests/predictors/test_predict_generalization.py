@@ -31,7 +31,6 @@ from tests.predictors.networks_by_hand import (
     random_tensors,
 )
 
-
 CHAINS = "monomial-nfn"
 
 
