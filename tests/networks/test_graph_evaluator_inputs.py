@@ -12,10 +12,14 @@ from nfn_cli.checkpoint import Checkpoint
 from nfn_cli.graph import NameOptions, networks_from_names
 from nfn_cli.graph.architecture_index import library_graph
 from nfn_cli.graph.model import Graph, GraphInput, Op
+from nfn_cli.graph.reference import random_inputs
 from nfn_cli.graph.small_cnn import LayerTensors, small_cnn_graph
 from nfn_cli.networks.graph_evaluator import evaluate, takes_input, unknown_in
+from nfn_cli.networks.graph_evaluator.rows import evaluate_in_rows, rows_at_once
+from nfn_cli.networks.graph_evaluator.shapes import traced
 from nfn_cli.zoo.cnn_graph import cnn_graph
 from nfn_cli.zoo.population import Architecture, ConvLayer
+from tests.networks.graph_cases import CASES
 from tests.symmetry.networks import ALL
 
 NAMED = NameOptions(activation="relu")
@@ -132,3 +136,38 @@ def test_a_slope_that_nobody_states_and_one_that_is_stated() -> None:
         replace(op, attributes={**op.attributes, "slope": 0.1}) if op.kind == "pointwise" else op for op in unstated.ops
     )
     assert unknown_in(replace(unstated, ops=stated)) == ()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "expand" not in case])  # to a batch of its own
+def test_shapes_are_found_without_running(case: str) -> None:
+    graph, tensors = CASES[case]()
+    inputs = {name: torch.from_numpy(x) for name, x in random_inputs(graph, 0).items()}
+    wanted = evaluate(graph, {name: torch.from_numpy(t) for name, t in tensors.items()}, inputs)
+    found = traced(graph, {name: tuple(x.shape[1:]) for name, x in inputs.items()}, lambda op, shape: None)
+    assert found is not None
+    assert [shape[1:] for shape in found] == [tuple(answer.shape[1:]) for answer in wanted]
+
+
+@pytest.mark.parametrize("name", ["cnn-relu", "residual-tanh", "grouped-relu", "normalized-tanh"])
+def test_a_large_batch_is_cut_and_put_together_again(name: str) -> None:
+    network, tensors = ALL[name](0)
+    tensors = {name: torch.from_numpy(t) for name, t in tensors.items()}
+    inputs = {name: torch.from_numpy(x) for name, x in random_inputs(network.graph, 0, batch=23).items()}
+    whole = evaluate(network.graph, tensors, inputs)[0]
+    assert torch.allclose(evaluate_in_rows(network.graph, tensors, inputs, 5)[0], whole, rtol=1e-12, atol=1e-14)
+
+
+def test_only_rows_that_stand_alone_are_cut() -> None:
+    """A batch is cut where no op can mix its rows; a mean over it, or a sum that broadcasts along it, is left whole."""
+
+    def rows(*ops: Op) -> int | None:
+        inputs = (GraphInput("x", (None, 64)), GraphInput("u", (None, 1, 64)))
+        graph = Graph(inputs, ops, (ops[-1].output,), {})
+        return rows_at_once(graph, {"x": torch.zeros(99, 64), "u": torch.zeros(99, 1, 64)})
+
+    assert rows(Op("add", ("x", "x"), "y")) == (1 << 21) // (64 * 4)
+    assert rows(Op("add", ("x", "u"), "y")) is None
+    assert rows(Op("reduce", ("x",), "y", {}, {"axes": [0], "statistic": "mean"})) is None
+    assert rows(Op("reduce", ("x",), "y", {}, {"axes": [1], "statistic": "mean"})) is not None
+    assert rows(Op("permute", ("x",), "y", {}, {"order": [1, 0]})) is None
+    assert rows(Op("reshape", ("x",), "y", {}, {"shape": [-1, 32]})) is None  # two rows of each

@@ -2,7 +2,7 @@
 
 from nfn_cli.networks.graph_evaluator.inputs import takes_input
 from nfn_cli.networks.graph_evaluator.knowledge import unknown_in
-from nfn_cli.networks.graph_evaluator.run import evaluate
+from nfn_cli.networks.graph_evaluator.rows import evaluate
 from nfn_cli.networks.graph_evaluator.stacked import evaluate_stacked
 
 __all__ = ["evaluate", "evaluate_stacked", "takes_input", "unknown_in"]

@@ -55,7 +55,7 @@ def convolution(
     On a CPU planes are kept channels last: values follow the layout of the weight, and both float32 and float64 are
     then a quarter to a third faster.
     """
-    if x.ndim == 4 and x.device.type == "cpu":
+    if x.ndim == 4 and x.device.type == "cpu" and len(x):
         weight = weight.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     return _DIRECT[x.ndim - 2](x, weight, bias, stride, padding, dilation, groups)
 

@@ -1,4 +1,4 @@
-"""networks/graph_evaluator/run.py: one network on a batch of inputs, op by op, in torch. Knows graphs and tensors; no file.
+"""networks/graph_evaluator/run.py: one network on one batch of inputs, op by op, in torch. Knows graphs and tensors; no file.
 
 A captured graph may speak of the batch it was captured with. Where its ops do not show that each row is treated alone,
 other batches are cut into groups of that size, run side by side, so that every op means what it meant when captured.
@@ -24,27 +24,10 @@ Watch = Callable[[Op, Tensor], None]
 _MISFITS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, OverflowError, NotImplementedError)
 
 
-def evaluate(graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """Run the network, in the dtype of its inputs; differentiable with respect to them and to the tensors.
-
-    Args:
-        graph: what to run.
-        tensors: the graph's parameters by name, of any dtype, on the device of the inputs.
-        inputs: one tensor for each graph input, batch axis first, all of one floating dtype.
-
-    Returns:
-        The graph's outputs in order.
-
-    Raises:
-        Refused: an op that is not known, a missing tensor, or values that do not fit (code "cannot-evaluate").
-    """
-    return watched(graph, tensors, inputs, None)
-
-
 def watched(
     graph: Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor], watch: Watch | None
 ) -> tuple[Tensor, ...]:
-    """As `evaluate`; `watch` sees every value as it is made (of one group, where the batch is cut into groups)."""
+    """As `rows.evaluate`; `watch` sees every value as it is made (of one group, where the batch is cut into groups)."""
     missing = [entry.name for entry in graph.inputs if entry.name not in inputs]
     if missing:
         raise Refused("no value for this input", where=printable(missing[0]), code=CODE)

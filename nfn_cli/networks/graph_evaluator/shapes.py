@@ -30,7 +30,7 @@ def traced(graph: Graph, shapes: Mapping[str, Shape], watch: Callable[[Op, Shape
         watch: sees every op with the shape of its value, whose axis of the batch has length 1.
 
     Raises:
-        Refused: as `run.evaluate`.
+        Refused: as `rows.evaluate`.
     """
     general = for_any_batch(graph)
     batch = (stated_batch(graph) or _SOME_BATCH) if general is None else 0

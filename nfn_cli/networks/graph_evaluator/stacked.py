@@ -10,7 +10,7 @@ from torch import Tensor
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph
 from nfn_cli.networks.graph_evaluator.registry import CODE
-from nfn_cli.networks.graph_evaluator.run import evaluate
+from nfn_cli.networks.graph_evaluator.rows import evaluate, evaluate_in_rows, rows_at_once
 from nfn_cli.networks.graph_evaluator.shapes import value_entries
 
 _SHARE = 4  # the part of a device's free memory, as 1/n, that values of networks run side by side may take
@@ -39,7 +39,10 @@ def evaluate_stacked(graph: Graph, stacked: Mapping[str, Tensor], inputs: Mappin
     (count,) = counts
     device = next(iter(tensors.values())).device
     if device.type == "cpu":
-        each = [evaluate(graph, {name: t[row] for name, t in tensors.items()}, inputs) for row in range(count)]
+        rows = rows_at_once(graph, inputs)
+        each = [
+            evaluate_in_rows(graph, {name: t[row] for name, t in tensors.items()}, inputs, rows) for row in range(count)
+        ]
         return tuple(torch.stack(answers) for answers in zip(*each, strict=True))
     chunk = max(1, _memory(device) // (_SHARE * max(1, value_bytes(graph, inputs))))
     return side_by_side(graph, tensors, inputs, min(chunk, count))
