@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nfn_cli.canonical import Canonicalized, CanonicalOptions
     from nfn_cli.canonical.reduction import Reduced, ReduceOptions
     from nfn_cli.checkpoint import Saved
+    from nfn_cli.checkpoint.digest import Digest
     from nfn_cli.predictors import Prediction
 
 
@@ -83,6 +84,30 @@ def reduce(
     model = open_model(source, options)
     with _located(model):
         return _reduce(model.checkpoint, model.networks, how or ReduceOptions(), writable=writable)
+
+
+def digest(
+    source: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    *,
+    modulo_symmetry: bool = False,
+    names: bool = True,
+) -> Digest:
+    """A SHA-256 of the tensors, or of the rounded canonical form; see `checkpoint.digest`, `canonical.orbit_digest`."""
+    if not modulo_symmetry:
+        from nfn_cli.checkpoint.digest import digest as _digest
+
+        given = source.checkpoint if isinstance(source, Model) else source
+        checkpoint = given if isinstance(given, Checkpoint) else load(given)
+        try:
+            return _digest(checkpoint, names=names)
+        except NfnError as error:
+            raise error.located(printable(checkpoint.path)) from None
+    from nfn_cli.canonical.orbit_digest import orbit_digest
+
+    model = open_model(source, options)
+    with _located(model):
+        return orbit_digest(model.checkpoint, model.networks, names=names)
 
 
 def act(
@@ -160,6 +185,7 @@ __all__ = [
     "NameOptions",
     "act",
     "canonicalize",
+    "digest",
     "load",
     "open_model",
     "predict_generalization",

@@ -29,7 +29,7 @@ _NOT_A_HEADER = (
     *(ValueError, TypeError, SyntaxError, KeyError, EOFError, OverflowError, MemoryError, RecursionError),
     tokenize.TokenError,
 )
-_NUMBERS = "?iufc"
+_NUMBERS = "biufc"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip can hold: the same bytes at every time
 
 

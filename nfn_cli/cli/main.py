@@ -9,6 +9,7 @@ import typer
 from nfn_cli.cli.act import act
 from nfn_cli.cli.audit_invariance import audit_invariance
 from nfn_cli.cli.canonicalize import canonicalize
+from nfn_cli.cli.digest import digest
 from nfn_cli.cli.evaluate import evaluate
 from nfn_cli.cli.predict_generalization import predict_generalization
 from nfn_cli.cli.predictors import predictors
@@ -50,6 +51,7 @@ app.command("symmetry-report")(symmetry_report)
 app.command("canonicalize")(canonicalize)
 app.command("act")(act)
 app.command("reduce")(reduce)
+app.command("digest")(digest)
 app.command("predict-generalization")(predict_generalization)
 app.command("predictors")(predictors)
 app.command("evaluate")(evaluate)

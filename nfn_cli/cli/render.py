@@ -57,6 +57,12 @@ def line(text: str) -> None:
     print(textwrap.fill(printable(text, limit=400), _WIDTH, subsequent_indent="  ", break_long_words=False) or "")
 
 
+def as_they_are(texts: Sequence[str]) -> None:
+    """Lines for other programs: no wrapping."""
+    for text in texts:
+        print(printable(text, limit=sys.maxsize))
+
+
 def symmetry(report: Mapping[str, Any]) -> None:
     """The symmetry report of one checkpoint."""
     line(f"{report['path']} ({report['container']})")
