@@ -18,7 +18,7 @@ from nfn_cli.predictors.takes import Takes, takes_from_json
 SCHEMA = "nfn.predictor-card/2"
 # Names of models, in words; `--model` takes the names.
 MODELS: Mapping[str, str] = {
-    "probe": "an MLP on the network's answers to learned inputs",
+    "probe": "an MLP on the network's answers to inputs of its own",
     "unit-graph": "message passing on the graph of units, from weights alone",
     "monomial-nfn": "Monomial-NFN, from weights alone",
 }
@@ -117,7 +117,7 @@ def readme(card: Card) -> str:
         f"* **Predicts** {card.predicts}.",
         f"* **Takes** {card.taken}; everything else is refused.",
         f"* **Blind to** {card.blind_to}.",
-        f"* **Model** {card.model}: {MODELS[card.model]}; {card.members} members averaged, {card.parameters:,} learned "
+        f"* **Model** {card.model}: {MODELS[card.model]}; {card.members} members averaged, {card.parameters:,} "
         f"numbers together, kept in float16.",
         f"* **Data** {card.data['description']}",
         f"* **Split** {card.split['rule']}",

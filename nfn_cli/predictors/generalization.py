@@ -5,7 +5,7 @@ torch is imported when networks are asked about, not before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _FAMILY = "generalization-"
-_PIECE = 512  # networks in memory at once: a small CNN's weights are 40 KB in float64
+_PIECE = 512  # networks asked at once
+_LARGEST_WAITING = 1 << 25  # numbers of waiting networks: 256 MB in float64, thousands of small CNNs
 
 
 def predict_generalization(
@@ -58,6 +59,7 @@ def predict_many(
     candidates = _candidates(predictor, model)
     answers: list[Prediction | NfnError | None] = []
     waiting: dict[tuple[str, str], list[_Accepted]] = {}
+    numbers = 0
     for number, (checkpoint, networks) in enumerate(items):
         answers.append(None)
         try:
@@ -67,8 +69,11 @@ def predict_many(
             continue
         rows = waiting.setdefault(accepted.key, [])
         rows.append(accepted)
-        if len(rows) == _PIECE:
-            _ask(waiting.pop(accepted.key), answers)
+        numbers += sum(array.size for array in accepted.tensors.values())
+        if len(rows) == _PIECE or numbers > _LARGEST_WAITING:
+            for rows in waiting.values():
+                _ask(rows, answers)
+            waiting, numbers = {}, 0
     for rows in waiting.values():
         _ask(rows, answers)
     return [answer for answer in answers if answer is not None]
@@ -89,7 +94,11 @@ class _Accepted:
 def _ask(rows: list[_Accepted], answers: list[Prediction | NfnError | None]) -> None:
     first = rows[0]
     stacked = {name: np.stack([row.tensors[name] for row in rows]) for name in first.tensors}
-    predicted = first.predictor.predict_stacked(first.graph, stacked, [row.path for row in rows])
+    predicted: Sequence[Prediction | NfnError]
+    try:
+        predicted = first.predictor.predict_stacked(first.graph, stacked, [row.path for row in rows])
+    except Refused as error:  # what shows only when networks of this graph are run or taken apart, and so for all
+        predicted = [error] * len(rows)
     for row, answer in zip(rows, predicted, strict=True):
         answers[row.number] = answer
 

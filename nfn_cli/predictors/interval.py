@@ -40,11 +40,18 @@ class Interval:
         return np.clip(predicted - half, 0.0, 1.0), np.clip(predicted + half, 0.0, 1.0)
 
 
-def calibrate(predicted: FloatArray, actual: FloatArray, level: float = 0.9, bins: int = 6) -> Interval:
+def calibrate(
+    predicted: FloatArray,
+    actual: FloatArray,
+    level: float = 0.9,
+    bins: int = 6,
+    groups: np.ndarray[Any, np.dtype[Any]] | None = None,
+) -> Interval:
     """Held-out predictions (n,) and actual values (n,) -> the interval with this coverage.
 
     Args:
         bins: equally filled bins of predicted level, each giving one knot.
+        groups: (n,) labels; the interval then covers its share of every group, not only of all together.
     """
     residuals = np.abs(actual - predicted)
     order = np.argsort(predicted, kind="stable")
@@ -52,6 +59,13 @@ def calibrate(predicted: FloatArray, actual: FloatArray, level: float = 0.9, bin
     knots = [float(predicted[part].mean()) for part in parts]
     # A fifth of the overall mean is mixed in, so that a bin of very easy networks does not promise the impossible.
     spreads = [float(0.8 * residuals[part].mean() + 0.2 * residuals.mean()) for part in parts]
-    ratios = np.sort(residuals / np.maximum(np.interp(predicted, knots, spreads), 1e-9))
+    ratios = residuals / np.maximum(np.interp(predicted, knots, spreads), 1e-9)
+    labels = np.zeros(len(ratios)) if groups is None else groups
+    quantile = max(_quantile(ratios[labels == label], level) for label in np.unique(labels))
+    return Interval(level, tuple(knots), tuple(spreads), quantile, len(ratios))
+
+
+def _quantile(ratios: FloatArray, level: float) -> float:
+    """Of a finite sample, such that a further one is below it with probability `level` at least."""
     rank = min(ceil((len(ratios) + 1) * level), len(ratios))
-    return Interval(level, tuple(knots), tuple(spreads), float(ratios[rank - 1]), len(ratios))
+    return float(np.sort(ratios)[rank - 1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,8 @@ class Takes:
     classifiers: tuple[Classifier, ...] = ()
 
     def __str__(self) -> str:
-        return "; or ".join(map(str, (*self.classifiers, *self.chains)))
+        chains = [f"{'weights alone of ' if self.classifiers else ''}{chain}" for chain in self.chains]
+        return "; or ".join([*map(str, self.classifiers), *chains])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `takes_from_json` gives them back."""
@@ -165,26 +167,60 @@ def mismatch(reason: str) -> Refused:
     return Refused(reason, fix="use a predictor trained on such networks", code="predictor-mismatch")
 
 
+def in_torch_layout(graph: Graph) -> Graph:
+    """The same chain for tensors in torch layout: (out, in, *kernel), after a flatten channel outer."""
+    shapes = dict(graph.parameter_shapes)
+    ops = []
+    for op in graph.ops:
+        if op.kind in ("linear", "conv"):
+            axes = (op.attributes.get("out_axis", 0), op.attributes.get("in_axis", 1))
+            shape = shapes[op.parameters["weight"]]
+            kernel = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+            shapes[op.parameters["weight"]] = (shape[axes[0]], shape[axes[1]], *kernel)
+            op = replace(op, attributes={**op.attributes, "out_axis": 0, "in_axis": 1})
+        elif "order" in op.attributes:
+            op = replace(op, attributes={**op.attributes, "order": "channel_outer"})
+        ops.append(op)
+    return replace(graph, ops=tuple(ops), parameter_shapes=shapes)
+
+
 def as_trained(chain: Chain, weights: ChainWeights) -> tuple[Graph, dict[str, Array]]:
-    """A chain under the graph of the training networks of the same shape, its tensors named as that graph names them."""
+    """A chain under the graph of the training networks of the same shape, its tensors named as that graph names them.
+
+    Raises:
+        Refused: it has a bias where the training networks had none.
+    """
     assert chain.graph is not None
     tensors: dict[str, Array] = {}
     layers = [op for op in chain.graph.ops if op.kind in ("linear", "conv")]
-    for op, weight, bias in zip(layers, weights.weights, weights.biases, strict=True):
+    for number, (op, weight, bias) in enumerate(zip(layers, weights.weights, weights.biases, strict=True), start=1):
         tensors[op.parameters["weight"]] = weight
         if "bias" in op.parameters:
             tensors[op.parameters["bias"]] = bias
+        elif np.any(bias):
+            raise mismatch(f"layer {number} has a bias, which no training network had")
     return chain.graph, tensors
 
 
+# What a graph may tell of an op that a file of weights alone does not, with the defaults.
+_TOLD: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "conv": {"stride": 1, "padding": 0, "dilation": 1},
+        "pointwise": {"slope": 0.01, "omega": 1.0},
+    }
+)
+
+
 def contradicts(chain: Chain, graph: Graph) -> str | None:
-    """Where a graph tells strides, paddings or dilations that the training networks did not have."""
+    """Where a graph tells strides, paddings, dilations, slopes or frequencies that the training networks did not have."""
     assert chain.graph is not None
-    pairs = zip(_convolutions(chain.graph), _convolutions(graph), strict=False)
-    for number, (trained, given) in enumerate(pairs, start=1):
-        for name in ("stride", "padding", "dilation"):
-            if name in given.attributes and _flat(given, name) != _flat(trained, name):
-                return f"convolution {number} has {name} {_flat(given, name)}, not {_flat(trained, name)}"
+    for kind, told in _TOLD.items():
+        pairs = zip(_ops(chain.graph, kind), _ops(graph, kind), strict=False)
+        for number, (trained, given) in enumerate(pairs, start=1):
+            for name, default in told.items():
+                here, there = _flat(given, name, default), _flat(trained, name, default)
+                if name in given.attributes and here != there:
+                    return f"{_WORDS[kind]} {number} has {name} {here}, not {there}"
     return None
 
 
@@ -196,13 +232,17 @@ def without_final_softmax(graph: Graph) -> Graph:
     return replace(graph, ops=tuple(op for op in graph.ops if op is not last), outputs=(last.inputs[0],))
 
 
-def _convolutions(graph: Graph) -> list[Op]:
-    return [op for op in graph.ops if op.kind == "conv"]
+_WORDS = {"conv": "convolution", "pointwise": "activation"}
 
 
-def _flat(op: Op, name: str) -> Any:
-    """An attribute as one number where all axes agree; a missing one means the default of convolutions."""
-    value = op.attributes.get(name, 0 if name == "padding" else 1)
+def _ops(graph: Graph, kind: str) -> list[Op]:
+    """In order; what does nothing is left out, as a chain leaves it out."""
+    return [op for op in graph.ops if op.kind == kind and op.attributes.get("function") != "identity"]
+
+
+def _flat(op: Op, name: str, default: Any) -> Any:
+    """An attribute as one number where all axes agree."""
+    value = op.attributes.get(name, default)
     numbers = set(np.asarray(value).reshape(-1).tolist())
     return numbers.pop() if len(numbers) == 1 else value
 

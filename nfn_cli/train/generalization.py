@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nfn_cli.errors import WrongUsage
 from nfn_cli.graph.model import Graph
 from nfn_cli.networks.statistics_mlp import StatisticsMlp
-from nfn_cli.predictors.card import Card
+from nfn_cli.predictors.card import MODELS, Card
 from nfn_cli.predictors.interval import Interval, calibrate
 from nfn_cli.predictors.kinds.kind import Encoder
 from nfn_cli.predictors.kinds.probe import ProbeEncoder
@@ -150,6 +150,8 @@ def _with_learned_probes(encoder: Encoder, data: ZooData, config: Generalization
         Examples(answers, torch.from_numpy(data.target).float()),
     )
     assert isinstance(head, StatisticsMlp)
+    parts = tuple(replace(part, graph=accepted_form(encoder, part)[0]) for part in data.parts)
+    data = replace(data, parts=parts)
     learning = ProbeLearning(epochs=config.probe_epochs, seed=config.seed)
     return encoder.showing(learned_probes(encoder.probes, head, data, encoder.answers, learning))
 
@@ -195,14 +197,14 @@ class InDistribution:
 
 
 def train_in_distribution(encoded: Encoded, config: GeneralizationConfig) -> InDistribution:
-    """Fits distance and contrast without two folds, and sets thresholds on those.
+    """Fits distance and contrast without two folds (one where there are but two), and sets thresholds on those.
 
     A quarter of the false alarms is given to the distance, the rest to the contrast, whose job is the harder one: a
     zoo's own untrained networks look like re-initialised ones.
     """
     data, encoder, recipe = encoded.data, encoded.encoder, config.recipe
     held = ~data.test & (data.fold == 0)
-    stopping = ~data.test & (data.fold == 1)
+    stopping = ~data.test & (data.fold == (1 if config.folds > 2 else 0))
     learned = ~data.test & ~held & ~stopping
 
     def examples(keep: Array, seed: int, copies: int) -> Examples:
@@ -267,18 +269,21 @@ def train_predictor(
         if count < 2:
             raise WrongUsage(f"{count} {side} runs are too few", fix="train on more runs, or change --test-fraction")
     encoded = encode_zoo(data, config)
+    for side, rows in (("test", data.test), ("calibrating", encoded.calibrates)):
+        if len(set(data.target[rows & data.final].tolist())) < 2:
+            raise WrongUsage(f"final networks of the {side} runs have no two different scores", fix="use more runs")
     members, out_of_fold = train_members(encoded, config, work, progress)
     if progress is not None:
         progress("in-distribution test", config.folds, config.folds)
     known = np.isfinite(out_of_fold)
-    interval = calibrate(out_of_fold[known], data.target[known], config.level)
+    final = known & data.final
+    interval = calibrate(out_of_fold[known], data.target[known], config.level, groups=data.final[known])
     inside = train_in_distribution(encoded, config)
     card = _card(encoded, config, name, reproduce, members, interval, inside)
-    final = known & data.final
     parts = {
         f"out of fold, {kind}": asdict(scores(out_of_fold[rows], data.target[rows]))
         for kind in sorted(set(data.kind.tolist()))
-        if (rows := final & (data.kind == kind)).sum() >= 10
+        if (rows := final & (data.kind == kind)).sum() >= 10 and len(set(data.target[rows].tolist())) > 1
     }
     card = replace(card, out_of_fold=asdict(scores(out_of_fold[final], data.target[final])))
     tensors = tensors_of_predictor(encoded.encoder, members, inside.contrast, inside.distance)
@@ -330,7 +335,7 @@ def _card(
     kinds = {kind: int((data.kind == kind).sum()) for kind in sorted(set(data.kind.tolist()))}
     return Card(
         name=name,
-        summary=f"Predicts the test accuracy of small CNNs ({encoded.takes}).",
+        summary=f"Predicts the test accuracy of small CNNs: {MODELS[config.model]}.",
         predicts=f"accuracy on the test images of the zoo's data set, between 0 and 1 ({data.description})",
         model=config.model,
         takes=encoded.takes.to_json(),
@@ -350,7 +355,7 @@ def _card(
         split={
             "rule": f"by run, from SHA-256 of the run's name with seed {config.seed}: {config.test_fraction:.0%} test "
             f"({runs['test']} runs), the others in {config.folds} folds; member k is trained without fold k, "
-            f"which calibrates the interval.{_probe_rule(config)}",
+            f"which calibrates the interval, for finished checkpoints and for the others.{_probe_rule(config)}",
             "seed": config.seed,
             "test_fraction": config.test_fraction,
             "folds": config.folds,

@@ -20,13 +20,14 @@ from nfn_cli.predictors.kinds.kind import Encoder
 from nfn_cli.predictors.kinds.monomial import MonomialEncoder
 from nfn_cli.predictors.kinds.probe import ProbeEncoder
 from nfn_cli.predictors.kinds.unit_graph import UnitGraphEncoder, sizes_of
-from nfn_cli.predictors.takes import Chain, Classifier, Takes, output_width
+from nfn_cli.predictors.takes import Chain, Classifier, Takes, contradicts, in_torch_layout, output_width
 from nfn_cli.train.harness import TrainConfig
 from nfn_cli.train.probe_inputs import blended_probes
 from nfn_cli.train.zoo_data import Part, ZooData
 
 GROUP_OF: Mapping[str, str] = MappingProxyType({"relu": "positive_scale", "tanh": "sign"})
 _LEAST_CHAIN_ROWS = 100  # a chain's own graph is kept for files of weights alone if so many networks stand behind it
+_LEAST_CHAIN_SHARE = 0.98  # of the networks of its shape, which must not be run otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,8 @@ def _chain(part: Part) -> Chain | None:
     functions = set(weights.activations)
     if len(functions) != 1 or weights.pooling_between:
         return None
-    return Chain(functions.pop(), _widths(weights), tuple(w.shape[2:] for w in weights.weights), part.graph)
+    kernels = tuple(weight.shape[2:] for weight in weights.weights)
+    return Chain(functions.pop(), _widths(weights), kernels, in_torch_layout(part.graph))
 
 
 def _widths(weights: ChainWeights) -> tuple[int, ...]:
@@ -158,16 +160,31 @@ def _widths(weights: ChainWeights) -> tuple[int, ...]:
 
 
 def _common_chains(data: ZooData) -> tuple[Chain, ...]:
-    found: dict[str, tuple[Chain, int]] = {}
+    """Chains that are run in one way: where networks of one shape differ in strides, weights alone do not tell which."""
+    ways: dict[str, list[tuple[Chain, int]]] = {}
     for part in data.parts:
         chain = _chain(part)
-        if chain is not None:
-            found[str(chain)] = (chain, found.get(str(chain), (chain, 0))[1] + len(part))
-    return tuple(chain for chain, rows in found.values() if rows >= _LEAST_CHAIN_ROWS)
+        if chain is None or chain.graph is None:
+            continue
+        alike = ways.setdefault(str(chain), [])
+        place = next((i for i, (known, _) in enumerate(alike) if contradicts(known, chain.graph) is None), None)
+        if place is None:
+            alike.append((chain, len(part)))
+        else:
+            alike[place] = (alike[place][0], alike[place][1] + len(part))
+    largest = [(max(alike, key=lambda way: way[1]), sum(rows for _, rows in alike)) for alike in ways.values()]
+    return tuple(
+        chain for (chain, rows), total in largest if rows >= _LEAST_CHAIN_ROWS and rows >= _LEAST_CHAIN_SHARE * total
+    )
 
 
 def _seen(data: ZooData) -> str:
-    return "trained on " + ", ".join(sorted(set(data.kind.tolist())))
+    """Kinds of networks in the data, activations behind their architecture."""
+    functions: dict[str, list[str]] = {}
+    for kind in sorted(set(data.kind.tolist())):
+        architecture, _, function = kind.partition(", ")
+        functions.setdefault(architecture, []).append(function)
+    return "trained on " + "; ".join(f"{name}: {', '.join(of)}" for name, of in functions.items())
 
 
 def _one(values: set[Any], what: str) -> Any:
