@@ -6,27 +6,42 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 
 
-def coverage_table() -> str:
-    # by path: a package named coverage may be installed
-    spec = importlib.util.spec_from_file_location("nfn_benchmark_coverage", ROOT / "benchmarks" / "coverage.py")
+def benchmark(name: str) -> ModuleType:
+    # by path: a package of that name may be installed
+    spec = importlib.util.spec_from_file_location(f"nfn_benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    benchmark = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        spec.loader.exec_module(benchmark)
+        spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
-    return benchmark.table([json.loads(line) for line in benchmark.OUT.read_text().splitlines()])
+    return module
+
+
+def between(name: str) -> str:
+    text = (ROOT / "README.md").read_text()
+    return text.split(f"<!-- {name} -->\n")[1].split(f"\n<!-- end of {name} -->")[0]
+
+
+def coverage_table() -> str:
+    coverage = benchmark("coverage")
+    table: str = coverage.table([json.loads(line) for line in coverage.OUT.read_text().splitlines()])
+    return table
 
 
 def test_the_table_of_architectures_is_the_benchmarks_own() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert text.split("<!-- coverage -->\n")[1].split("\n<!-- end of coverage -->")[0] == coverage_table()
+    assert between("coverage") == coverage_table()
+
+
+def test_the_table_of_predictors_is_that_of_their_cards() -> None:
+    assert between("predictors") == benchmark("predictors").table()
 
 
 def test_nothing_that_was_measured_is_wrong() -> None:
