@@ -44,8 +44,9 @@ class ZooData:
     Attributes:
         parts: the networks, by graph; their rows cover 0..n−1.
         target: (n,) scores in [0, 1].
-        runs: (n,) names; final: (n,) last checkpoint of its run.
-        test: (n,) test side; fold: (n,) fold, of meaning for the others only.
+        runs: (n,) names, of one zoo each; final: (n,) last checkpoint of its run.
+        test: (n,) test side; fold: (n,) fold, of meaning for the others only. Both are settled by the run's own name:
+            a run is on the same side whatever other zoos are read beside its own.
         kind: (n,) what sort of network, in words: architecture and activation.
         description: of the zoos.
         left_out: rows that were not finite or not accepted, with the reason.
@@ -92,18 +93,20 @@ def load_zoos(
     """All checkpoints of the zoos. Rows with a weight or a score that is not finite are left out and counted.
 
     Raises:
-        WrongUsage: nothing is left; a score outside [0, 1].
+        WrongUsage: nothing is left; a score outside [0, 1]; a zoo is named twice.
         Refused, SurroundingsFailed: as `open_zoo`.
     """
     parts: list[Part] = []
-    columns: dict[str, list[Array]] = {"target": [], "runs": [], "final": [], "kind": []}
+    columns: dict[str, list[Array]] = {"target": [], "own": [], "runs": [], "final": [], "kind": []}
     descriptions, left_out, start = [], {}, 0
     seen: set[str] = set()
+    if len({Path(folder).resolve() for folder in folders}) < len(folders):
+        raise WrongUsage("a zoo is named twice", where=", ".join(map(str, folders)))
     for folder in folders:
         zoo = open_zoo(folder, activation=activation, final_only=False)
-        runs = zoo.runs.astype(str)
+        own = runs = zoo.runs.astype(str)
         if seen & set(runs.tolist()):  # runs of two zoos that are both called 0, 1, … are different runs
-            runs = np.array([f"{Path(folder).name}/{run}" for run in runs])
+            runs = np.array([f"{folder}/{run}" for run in runs])
         seen |= set(runs.tolist())
         target = zoo.numbers(score)
         finite = np.isfinite(target)
@@ -122,6 +125,7 @@ def load_zoos(
         if not finite.all():
             left_out[f"{folder}: a weight or the score is not finite"] = int((~finite).sum())
         columns["target"].append(np.where(finite, target, np.nan))
+        columns["own"].append(own)
         columns["runs"].append(runs)
         columns["final"].append(np.asarray(final_rows(zoo, form_of(Path(folder)))))
         columns["kind"].append(kind)
@@ -133,8 +137,8 @@ def load_zoos(
         joined["target"],
         joined["runs"],
         joined["final"],
-        split_of_run(joined["runs"], test_fraction, seed),
-        fold_of_run(joined["runs"], folds, seed),
+        split_of_run(joined["own"], test_fraction, seed),
+        fold_of_run(joined["own"], folds, seed),
         joined["kind"].astype(str),
         "; ".join(descriptions),
         left_out,

@@ -151,8 +151,9 @@ def test_figures_on_the_card_are_what_it_promises(name: str) -> None:
     for scores in (card.test, card.out_of_fold):
         assert {"kendall_tau", "r2", "mae", "count"} == set(scores)
         assert scores["kendall_tau"] > 0.8
-    assert card.test["count"] == card.data["runs"]["test"]
-    assert card.out_of_fold["count"] == card.data["runs"]["train"]
+    # a run whose last checkpoint is not finite has no score; one that probes were learned from calibrates nothing
+    assert 0.4 * card.data["runs"]["train"] < card.out_of_fold["count"] <= card.data["runs"]["train"]
+    assert 0.9 * card.data["runs"]["test"] < card.test["count"] <= card.data["runs"]["test"]
     assert card.interval["level"] == 0.9
     # three standard deviations of a fair count
     assert abs(card.measured["coverage"] - 0.9) < 3 * np.sqrt(0.09 / card.test["count"])
