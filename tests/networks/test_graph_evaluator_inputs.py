@@ -129,6 +129,27 @@ def test_what_was_only_assumed_is_named() -> None:
     assert "whether max pooling stands behind features.0 is not in the file" in unknown_in(graph)
 
 
+@pytest.mark.parametrize(
+    ("op", "reason"),
+    [
+        (Op("add", ("x", "x"), "y"), "whether a sum with the block's input stands behind the input is not in the file"),
+        (
+            Op("pointwise", ("x",), "y", {}, {"function": "gelu"}),
+            "whether an activation stands behind the input is not in the file",
+        ),
+        (
+            Op("pointwise", ("x",), "y", {}, {"function": "sin"}),
+            "the frequency of sin behind the input is not in the file",
+        ),
+    ],
+)
+def test_ops_that_a_front_end_marks_as_assumed(op: Op, reason: str) -> None:
+    graph = Graph((GraphInput("x", (None, 3)),), (op,), ("y",), {})
+    assert unknown_in(graph) == ()
+    marked = replace(op, attributes={**op.attributes, "assumed": True})
+    assert unknown_in(replace(graph, ops=(marked,))) == (reason,)
+
+
 def test_a_slope_that_nobody_states_and_one_that_is_stated() -> None:
     unstated = named(NameOptions(activation="leaky_relu"), a__weight=(7, 5), b__weight=(3, 7))
     assert unknown_in(unstated) == ("the slope of leaky_relu behind a is not in the file",)

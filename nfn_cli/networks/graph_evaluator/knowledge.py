@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.model import Graph, Op
 from nfn_cli.networks.graph_evaluator.registry import EVALUATORS
 from nfn_cli.printable import printable
@@ -40,6 +41,9 @@ def _unknown(op: Op, layer: str) -> list[str]:
         reason = op.attributes.get("reason") if op.kind == "opaque" else None
         return [printable(reason) if reason else f"what {printable(op.kind)} behind {layer} computes is not known"]
     if op.attributes.get("assumed", False):
+        function = str(op.attributes.get("function", ""))
+        if function in ACTIVATIONS and ACTIVATIONS[function].periodic:
+            return [f"the frequency of {function} behind {layer} is not in the file"]
         return [f"whether {_SAID.get(op.kind, op.kind)} stands behind {layer} is not in the file"]
     return [said.format(layer=layer) for unknown, said in _OPEN.get(op.kind, ()) if unknown(op)]
 
