@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         reduce,
         save,
         symmetry_report,
+        weight_norms,
     )
     from nfn_cli.canonical import CanonicalOptions
     from nfn_cli.canonical.reduction import ReduceOptions
@@ -62,6 +63,7 @@ __all__ = [
     "reduce",
     "save",
     "symmetry_report",
+    "weight_norms",
     "write_element",
 ]
 

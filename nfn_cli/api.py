@@ -18,6 +18,7 @@ from nfn_cli.symmetry import symmetry_report as _symmetry_report
 
 if TYPE_CHECKING:
     from nfn_cli.canonical import Canonicalized, CanonicalOptions
+    from nfn_cli.canonical.norms import NetworkNorms
     from nfn_cli.canonical.reduction import Reduced, ReduceOptions
     from nfn_cli.checkpoint import Saved
     from nfn_cli.checkpoint.digest import Digest
@@ -54,6 +55,17 @@ def symmetry_report(
     model = open_model(source, options)
     with _located(model):
         return _symmetry_report(model.checkpoint, model.networks, seed=seed, elements=elements)
+
+
+def weight_norms(
+    source: str | Path | Checkpoint | Model, options: NameOptions = NameOptions()
+) -> tuple[NetworkNorms, ...]:
+    """Norms of each network, raw and orbit-invariant; see `nfn_cli.canonical.norms.weight_norms`."""
+    from nfn_cli.canonical.norms import weight_norms as _weight_norms
+
+    model = open_model(source, options)
+    with _located(model):
+        return _weight_norms(model.checkpoint, model.networks)
 
 
 def canonicalize(
@@ -194,4 +206,5 @@ __all__ = [
     "reduce",
     "save",
     "symmetry_report",
+    "weight_norms",
 ]

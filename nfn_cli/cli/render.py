@@ -92,6 +92,8 @@ def symmetry(report: Mapping[str, Any]) -> None:
                 f"(largest relative change {_number(check['relative_change'])})"
             )
         _extras(network["extras"], f"{network['name']}.")
+        if "norms" in network:
+            _norms(network["norms"], f"{network['name']}.")
         for opaque in network["opaque"]:
             line(f"frozen: {opaque}")
         for note in network["notes"]:
@@ -119,6 +121,42 @@ def _extras(extras: Mapping[str, Any], prefix: str) -> None:
     for extra in extras["refuted"]:
         where = " ".join(name.removeprefix(prefix) for name in extra["tensors"][:3])
         line(f"refuted, not counted, please report this: {extra['kind']} at {where}")
+
+
+def _norms(norms: Mapping[str, Any], prefix: str) -> None:
+    """Norms of layers, and what they make together."""
+    columns = [("layer", "left"), ("‖W‖F raw", "right"), ("invariant", "right")]
+    columns += [("‖W‖2 raw", "right"), ("invariant", "right"), ("remarks", "left")]
+    table(columns, [_norm_row(layer, prefix) for layer in norms["layers"]])
+    rows = [
+        [label, _measure(norms["raw"].get(key)), _measure(norms["invariant"][key])]
+        for key, label in (
+            ("squared_frobenius_sum", "Σ‖W‖F²"),
+            ("log10_frobenius_product", "log10 Π‖W‖F"),
+            ("log10_spectral_product", "log10 Π‖W‖2"),
+            ("stable_rank_sum", "Σ‖W‖F²/‖W‖2²"),
+            ("log10_spectral_complexity", "log10 Π‖W‖2²·Σ‖W‖F²/‖W‖2²"),
+            ("path_norm_l1", "path norm l1"),
+            ("path_norm_l2", "path norm l2"),
+        )
+    ]
+    table([("of all layers", "left"), ("raw", "right"), ("invariant", "right")], rows)
+    shapes = ", ".join("×".join(map(str, shape[1:])) for shape in norms["path_input"])
+    line(f"path norms: at an input of ones of shape {shapes}")
+    if norms["path_note"]:
+        line(f"path norms: {norms['path_note']}")
+    line(norms["explanation"])
+
+
+def _norm_row(layer: Mapping[str, Any], prefix: str) -> list[str]:
+    sizes = [_measure(layer[form][norm]) for norm in ("frobenius", "spectral") for form in ("raw", "invariant")]
+    remarks = ["norm folded"] if layer["folded"] else []
+    remarks += [f"‖conv‖2 ≤ {layer['kernel'] ** 0.5:.3g}·‖W‖2"] if layer["kernel"] > 1 else []
+    return [layer["name"].removeprefix(prefix).removesuffix(".weight"), *sizes, ", ".join(remarks)]
+
+
+def _measure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _power_of_ten(exponent: float) -> str:

@@ -20,6 +20,7 @@ def symmetry_report(
     arch: o.Arch = None,
     trust_code: o.TrustCode = False,
     elements: Annotated[int, typer.Option(help="Random group elements to check with.", min=0, max=1000)] = 3,
+    norms: Annotated[bool, typer.Option("--norms", help="Also norms of the weights, raw and orbit-invariant.")] = False,
     seed: o.Seed = 0,
     json: o.Json = False,
 ) -> None:
@@ -32,14 +33,22 @@ def symmetry_report(
     layers, rotations before layer norms, reflections of sigmoid, relu6 and learned slopes. They are counted apart, running
     means and variances being parameters there, and tested in the same runs.
 
+    --norms: Frobenius and spectral norm of every layer, their products, Σ‖W‖², stable ranks and the PAC-Bayes spectral
+    complexity, each raw and orbit-invariant, and path norms. Raw ones move when units are rescaled though the function
+    stays; invariant ones are of the balanced form, with batch norms folded into the layer before them. A convolution's
+    spectral norm is that of its weight as a matrix (outputs × inputs·kernel); its operator norm is at most √kernel times it.
+
     Examples:
 
       nfn symmetry-report model.safetensors
 
       nfn symmetry-report actor.pth --activation tanh --json
 
+      nfn symmetry-report model.safetensors --norms
+
       ls *.pt | nfn symmetry-report - --activation relu --json
     """
+    from nfn_cli.api import open_model, weight_norms
     from nfn_cli.api import symmetry_report as report
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.session import Session
@@ -51,15 +60,20 @@ def symmetry_report(
 
     def handle(path: str) -> None:
         nonlocal shown
-        answer = report(path, names, seed=seed, elements=elements)
+        model = open_model(path, names)
+        answer = report(model, seed=seed, elements=elements)
+        shown_as = answer.as_json()
+        if norms:
+            for network, found in zip(shown_as["networks"], weight_norms(model), strict=True):
+                network["norms"] = found.as_json()
         if json:
-            write_object(answer.as_json())
+            write_object(shown_as)
         else:
             from nfn_cli.cli import render
 
             if shown:
                 render.line("")
-            render.symmetry(answer.as_json())
+            render.symmetry(shown_as)
             shown += 1
         if not answer.passed:
             session.code = max(session.code, int(ExitCode.ANSWER_IS_NO))
