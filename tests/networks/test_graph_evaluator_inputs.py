@@ -94,7 +94,7 @@ def test_unknown_ops_are_named() -> None:
             for flag in (False, True)
         ),
         library_graph("torchvision:resnet18"),
-        named(a__weight=(7, 5), a__bias=(7,), b__weight=(3, 7)),
+        named(fc1__weight=(7, 5), fc1__bias=(7,), fc2__weight=(3, 7)),
     ],
 )
 def test_graphs_that_say_everything(graph: Graph) -> None:
@@ -115,8 +115,8 @@ def test_names_do_not_tell_how_a_convolution_steps() -> None:
 
 
 def test_names_do_not_tell_the_constant_of_a_norm() -> None:
-    vectors = dict.fromkeys(("n__weight", "n__bias", "n__running_mean", "n__running_var"), (7,))
-    assert unknown_in(named(a__weight=(7, 5), b__weight=(3, 7), **vectors)) == ("the ε of n is not in the file",)
+    vectors = dict.fromkeys(("bn1__weight", "bn1__bias", "bn1__running_mean", "bn1__running_var"), (7,))
+    assert unknown_in(named(fc1__weight=(7, 5), fc2__weight=(3, 7), **vectors)) == ("the ε of bn1 is not in the file",)
 
 
 def test_what_was_only_assumed_is_named() -> None:
@@ -151,8 +151,8 @@ def test_ops_that_a_front_end_marks_as_assumed(op: Op, reason: str) -> None:
 
 
 def test_a_slope_that_nobody_states_and_one_that_is_stated() -> None:
-    unstated = named(NameOptions(activation="leaky_relu"), a__weight=(7, 5), b__weight=(3, 7))
-    assert unknown_in(unstated) == ("the slope of leaky_relu behind a is not in the file",)
+    unstated = named(NameOptions(activation="leaky_relu"), fc1__weight=(7, 5), fc2__weight=(3, 7))
+    assert unknown_in(unstated) == ("the slope of leaky_relu behind fc1 is not in the file",)
     stated = tuple(
         replace(op, attributes={**op.attributes, "slope": 0.1}) if op.kind == "pointwise" else op for op in unstated.ops
     )
