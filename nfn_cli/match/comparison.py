@@ -1,0 +1,64 @@
+"""match/comparison.py: how far two sets of weights in one frame are apart: entry by entry, and as a whole. Moves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nfn_cli.match.frame import Wide
+from nfn_cli.symmetry.solve import Symmetry
+
+# An entry counts as this part of its tensor's root mean square at least: noise does not shrink with the entry.
+_FLOOR = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two sets of weights after alignment.
+
+    Attributes:
+        residual: largest difference of one entry, over the entry's size plus a tenth of its tensor's root mean square.
+        tensor: where that is.
+        distance: Euclidean distance over the norm of the second, where each tensor counts by its number of entries.
+    """
+
+    residual: float
+    tensor: str
+    distance: float
+
+
+def compared(symmetry: Symmetry, left: Wide, right: Wide) -> Comparison:
+    """Both in one frame; the group acts on single entries, so each of them must agree."""
+    worst, where, square, entries = 0.0, "", 0.0, 0
+    for name, there in right.items():
+        here = left[name]
+        difference = np.abs(here - there)
+        size = float(np.sqrt(np.mean(there**2))) if there.size else 0.0
+        phase = max((abs(action.phase) for action in symmetry.actions.get(name, ())), default=0.0)
+        scale = np.maximum(np.abs(here), np.abs(there)) + max(
+            _FLOOR * size, phase
+        )  # a phase count rounds as its shift does
+        share = np.divide(difference, scale, out=np.zeros_like(difference), where=difference > 0)
+        largest = float(share.max(initial=0.0))
+        if largest > worst:
+            worst, where = largest, name
+        square += float((difference**2).sum()) / (max(size, phase) ** 2 or float((here**2).mean()) or 1.0)
+        entries += there.size
+    return Comparison(worst, where, float(np.sqrt(square / max(1, entries))))
+
+
+def even_weights(left: Wide, right: Wide) -> dict[str, float]:
+    """Tensor -> weight of its squared differences that gives every tensor root mean square 1: rounding is relative."""
+    weights = {}
+    for name in right:
+        mean = 0.5 * float(np.mean(left[name] ** 2) + np.mean(right[name] ** 2)) if right[name].size else 0.0
+        weights[name] = 1.0 / mean if mean > 0 else 1.0
+    return weights
+
+
+def cost(left: Wide, right: Wide, weights: Mapping[str, float], names: Sequence[str] | None = None) -> float:
+    """Σ weight · ‖left − right‖² over the named tensors (all)."""
+    wanted = right if names is None else names
+    return sum(weights[name] * float(np.square(left[name] - right[name]).sum()) for name in wanted)
