@@ -192,7 +192,8 @@ class _Build:
                     value = self._between(run.layers[position - 1], layer, value)
                 value = self._layer(layer, value, None if ends_network else following, ends_network, last)
             if self._residual(run):
-                value = self._op("add", [block_input, value])
+                assumed: dict[str, object] = {} if self.options.residual == "yes" else {"assumed": True}
+                value = self._op("add", [block_input, value], None, **assumed)
             ends[id(run)] = value
             if run not in self.read:
                 outputs.append(value)
@@ -304,14 +305,20 @@ class _Build:
                 "learned slopes, but the activation is not prelu", where=slopes[0].label, code="unplaced-tensor"
             )
 
+        open_end = last and self._ends_a_part(layer)
+
         def activated(value: str) -> str:
-            extra: dict[str, object] = {"omega": omega} if omega is not None and ACTIVATIONS[function].periodic else {}
+            extra: dict[str, object] = {}
+            if ACTIVATIONS[function].periodic:
+                extra = {"assumed": True} if omega is None else {"omega": omega}
+            if open_end:
+                extra["assumed"] = True
             parameters = {"weight": slopes[0].tensors["weight"]} if slopes else None
             return self._op("pointwise", [value], parameters, function=function, **extra)
 
-        if last and self._ends_a_part(layer) and not self._safe_as_identity(function):
+        if open_end and not self._safe_as_identity(function):
             # whether the end of a named part carries the activation is not known: only what holds either way
-            value = self._op("pointwise", [value], function="gelu")
+            value = self._op("pointwise", [value], function="gelu", assumed=True)
             self.notes.append(
                 f"whether an activation follows {layer.label} is not known: only permutations claimed there"
             )
