@@ -1,4 +1,4 @@
-"""Time and memory of report and canonicalize on known networks with random weights: python benchmarks/known_networks.py [NAME…]
+"""Time and memory of commands on known networks with random weights: python benchmarks/known_networks.py [NAME…]
 
 The files are made from the shipped graphs; neither torchvision nor timm is needed. Each figure is the median of several
 whole processes, beside `import torch` in the same run.
@@ -64,6 +64,9 @@ def main() -> None:
             nfn = [sys.executable, "-m", "nfn_cli.cli.main"]
             for label, command in (
                 ("symmetry-report", [*nfn, "symmetry-report", str(path)]),
+                ("symmetry-report --norms", [*nfn, "symmetry-report", str(path), "--norms"]),
+                ("digest", [*nfn, "digest", str(path)]),
+                ("digest --modulo-symmetry", [*nfn, "digest", str(path), "--modulo-symmetry"]),
                 (
                     "canonicalize",
                     [*nfn, "canonicalize", str(path), "--force", "-o", str(Path(folder) / "out.safetensors")],

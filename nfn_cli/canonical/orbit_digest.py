@@ -8,8 +8,8 @@ SIZE: its root mean square in the balanced form, in steps of 1.1 %, or "zero"; S
 each rounded to a multiple of that mean times a power of two, together with the colours of the units they join
 (`orbit_colours`), so that no order of units enters. Element types do not count.
 
-The width of the cells grows with the number of entries: float32 noise then moves one entry across a border in about one
-network of fifty, while a change of all weights by some ten times the noise moves many.
+The width of the cells grows with the number of entries: float32 noise then moves an entry across a border in about one
+network of fifty, while a change of all weights by one part in ten thousand moves dozens of entries.
 """
 
 from __future__ import annotations

@@ -104,6 +104,17 @@ def test_the_order_of_the_file_does_not_count() -> None:
     assert of(network, dict(reversed(list(tensors.items())))) == of(network, tensors)
 
 
+@pytest.mark.parametrize("function", ["relu", "tanh"])
+def test_a_hundred_thousand_entries_are_still_stable_and_sensitive(function: str) -> None:
+    network, wide = mlp(0, function, (784, 100, 100, 10))
+    tensors = narrow(wide)
+    expected = of(network, tensors)
+    assert [of(network, moved(network, tensors, seed)) for seed in range(8)].count(expected) >= 7
+    noise = np.random.default_rng(0)
+    other = {name: array * (1 + 1e-4 * noise.standard_normal(array.shape)) for name, array in wide.items()}
+    assert of(network, narrow(other)) != expected
+
+
 def test_a_trained_network_keeps_it_under_twenty_elements() -> None:
     file = load(RELU)
     (network,) = find_networks(file, NameOptions())
