@@ -43,10 +43,8 @@ def test_other_names_give_the_same_answer(tmp_path: Path, model: str | None) -> 
     assert numbers(there) == pytest.approx(numbers(here), abs=1e-9)
 
 
-@pytest.mark.parametrize("model", KINDS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_row_of_the_published_zoo_is_taken_by_its_row(tmp_path: Path, activation: str, model: str | None) -> None:
-    """The same network in the published layout: bias before kernel, (h, w, in, out), TensorFlow's names, step 86."""
+def published(folder: Path, activation: str) -> Path:
+    """The example in the published layout, as row 1: bias before kernel, (h, w, in, out), TensorFlow's names, step 86."""
     tensors = channels_last(example(activation))
     keras = {"conv1": "conv2d", "conv2": "conv2d_1", "conv3": "conv2d_2", "fc": "dense"}
     columns, lines, start = [], [], 0
@@ -57,16 +55,35 @@ def test_a_row_of_the_published_zoo_is_taken_by_its_row(tmp_path: Path, activati
             columns.append(values.reshape(-1))
             start += values.size
     row = np.concatenate(columns)
-    np.save(tmp_path / "weights.npy", np.stack([row * np.float32(2.0), row]))
-    with open(tmp_path / "layout.csv", "w", newline="") as file:
+    np.save(folder / "weights.npy", np.stack([row * np.float32(2.0), row]))
+    with open(folder / "layout.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["", "varname", "start_idx", "end_idx", "size", "shape"])
         writer.writerows([i, *line] for i, line in enumerate(lines))
-    with open(tmp_path / "metrics.csv", "w", newline="") as file:
+    with open(folder / "metrics.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["", "config.activation", "config.dataset", "modeldir", "step", "test_accuracy"])
         writer.writerows([i, activation, "cifar10", f"/cns/{i}", 86, 0.4] for i in range(2))
+    return folder
+
+
+@pytest.mark.parametrize("model", KINDS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_row_of_the_published_layout_is_taken_by_its_row(tmp_path: Path, activation: str, model: str | None) -> None:
+    published(tmp_path, activation)
+    (tmp_path / "architecture.json").write_text('{"stride": 2, "padding": 1}')  # as the example is run
     there = numbers(answer(f"{tmp_path}#1", model=model))
     here = numbers(answer(str(EXAMPLES / f"cifar10gs-{activation}.safetensors"), model=model))
     assert there == pytest.approx(here, abs=1e-9)
     assert numbers(answer(f"{tmp_path}#0", model=model)) != pytest.approx(there, abs=1e-4)
+
+
+def test_how_a_row_is_run_counts_for_predictors_that_run_it_alone(tmp_path: Path) -> None:
+    published(tmp_path, "relu")
+    found: dict[tuple[str, int], list[float]] = {}
+    for padding in (0, 1):
+        (tmp_path / "architecture.json").write_text(f'{{"stride": 2, "padding": {padding}}}')
+        for model in ("probe", "monomial-nfn"):
+            found[model, padding] = numbers(answer(f"{tmp_path}#1", model=model))
+    assert found["monomial-nfn", 0] == pytest.approx(found["monomial-nfn", 1], abs=1e-9)
+    assert found["probe", 0] != pytest.approx(found["probe", 1], abs=1e-4)
