@@ -55,7 +55,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="Kind of predictor: probe, unit-graph or monomial-nfn.",
+        help="Kind of predictor: probe, unit-graph, monomial-nfn, or a baseline (stat-net, np, hnp).",
         autocompletion=_models,
     ),
 ]

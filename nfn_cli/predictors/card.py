@@ -21,6 +21,9 @@ MODELS: Mapping[str, str] = {
     "probe": "an MLP on the network's answers to inputs of its own",
     "unit-graph": "message passing on the graph of units, from weights alone",
     "monomial-nfn": "Monomial-NFN, from weights alone",
+    "stat-net": "StatNet, an MLP on raw weight statistics (a baseline)",
+    "np": "NP of Zhou et al. 2023, from raw weights (a baseline)",
+    "hnp": "HNP of Zhou et al. 2023, from raw weights (a baseline)",
 }
 
 

@@ -16,8 +16,8 @@ import torch
 
 from nfn_cli.errors import Refused, WrongUsage
 from nfn_cli.predictors.chain_input import ChainWeights, chain_of
+from nfn_cli.predictors.kinds.chain import MonomialEncoder, PermutationEncoder, StatNetEncoder
 from nfn_cli.predictors.kinds.kind import Encoder
-from nfn_cli.predictors.kinds.monomial import MonomialEncoder
 from nfn_cli.predictors.kinds.probe import ProbeEncoder
 from nfn_cli.predictors.kinds.unit_graph import UnitGraphEncoder, sizes_of
 from nfn_cli.predictors.takes import Chain, Classifier, Takes, contradicts, in_torch_layout, output_width
@@ -73,18 +73,40 @@ def monomial_encoder(data: ZooData, sources: Sources) -> tuple[MonomialEncoder, 
     Raises:
         WrongUsage: the data hold several shapes or activations, or an activation without a group.
     """
+    takes = _one_chain(data)
+    activation = takes.chains[0].activation
+    if activation not in GROUP_OF:
+        raise WrongUsage(f"no group of scales or signs for {activation}", fix=f"known: {', '.join(GROUP_OF)}")
+    return MonomialEncoder(takes, GROUP_OF[activation]), takes
+
+
+def stat_net_encoder(data: ZooData, sources: Sources) -> tuple[StatNetEncoder, Takes]:
+    """Chains of one shape and activation, their raw statistics."""
+    takes = _one_chain(data)
+    return StatNetEncoder(takes), takes
+
+
+def permutation_encoder(data: ZooData, sources: Sources) -> tuple[PermutationEncoder, Takes]:
+    """Chains of one shape and activation, as they are."""
+    takes = _one_chain(data)
+    return PermutationEncoder(takes), takes
+
+
+def _one_chain(data: ZooData) -> Takes:
+    """The chain form of all networks.
+
+    Raises:
+        WrongUsage: they differ.
+    """
     chains = [_chain(part) for part in data.parts]
     known = [chain for chain in chains if chain is not None]
     if len(known) != len(chains) or len({str(chain) for chain in known}) != 1:
         raise WrongUsage(
-            "Monomial-NFN is trained on chains of one shape and activation, these networks differ",
+            "this model is trained on chains of one shape and activation, these networks differ",
             fix="choose one with --activation, or another --model",
         )
     chain = known[0]
-    if chain.activation not in GROUP_OF:
-        raise WrongUsage(f"no group of scales or signs for {chain.activation}", fix=f"known: {', '.join(GROUP_OF)}")
-    takes = Takes(chains=(Chain(chain.activation, chain.widths, chain.kernels),))
-    return MonomialEncoder(takes, GROUP_OF[chain.activation]), takes
+    return Takes(chains=(Chain(chain.activation, chain.widths, chain.kernels),))
 
 
 def probe_encoder(data: ZooData, sources: Sources) -> tuple[ProbeEncoder, Takes]:
@@ -113,6 +135,7 @@ def unit_graph_encoder(data: ZooData, sources: Sources) -> tuple[UnitGraphEncode
     return UnitGraphEncoder(takes, sizes_of(first.graph, first.tensors)), takes
 
 
+_PERMUTATIONS = "permutations of hidden units, and to nothing else: scales and signs show"
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "monomial-nfn": Recipe(
@@ -120,6 +143,25 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             {"channels": (8, 8), "head_width": 40},
             {"channels": (4,), "head_width": 32, "dropout": 0.2},
             "the monomial group of the chain: permutations of hidden units with positive scales (relu) or signs (tanh)",
+        ),
+        "stat-net": Recipe(
+            stat_net_encoder,
+            {},
+            {"head_width": 64},
+            _PERMUTATIONS,
+            TrainConfig(epochs=40, learning_rate=1e-3, patience=0),
+        ),
+        "np": Recipe(
+            permutation_encoder,
+            {"group": "neuron_permutation", "end_encoding": True},
+            {"group": "permutation", "channels": (4,), "per_position": False, "head_width": 32},
+            _PERMUTATIONS,
+        ),
+        "hnp": Recipe(
+            permutation_encoder,
+            {"group": "permutation"},
+            {"group": "permutation", "channels": (4,), "per_position": False, "head_width": 32},
+            _PERMUTATIONS,
         ),
         "probe": Recipe(
             probe_encoder,
