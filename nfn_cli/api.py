@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nfn_cli.canonical.reduction import Reduced, ReduceOptions
     from nfn_cli.checkpoint import Saved
     from nfn_cli.checkpoint.digest import Digest
+    from nfn_cli.match.align import Aligned
+    from nfn_cli.match.equivalent import Equivalence
     from nfn_cli.predictors import Prediction
 
 
@@ -122,6 +124,35 @@ def digest(
         return orbit_digest(model.checkpoint, model.networks, names=names)
 
 
+def equivalent(
+    left: str | Path | Checkpoint | Model,
+    right: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    *,
+    tolerance: float | None = None,
+) -> Equivalence:
+    """Whether two checkpoints are one network up to its symmetry group; see `nfn_cli.match.equivalent.equivalent`."""
+    from nfn_cli.match.equivalent import equivalent as _equivalent
+
+    one, other = open_model(left, options), open_model(right, options)
+    return _equivalent(one.checkpoint, one.networks, other.checkpoint, other.networks, tolerance=tolerance)
+
+
+def align(
+    source: str | Path | Checkpoint | Model,
+    to: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    *,
+    restarts: int = 0,
+    seed: int = 0,
+) -> Aligned:
+    """A checkpoint in another's frame, the same function; see `nfn_cli.match.align.align`. Nothing is written."""
+    from nfn_cli.match.align import align as _align
+
+    model, other = open_model(source, options), open_model(to, options)
+    return _align(model.checkpoint, model.networks, other.checkpoint, other.networks, restarts=restarts, seed=seed)
+
+
 def act(
     element: GroupElement,
     source: str | Path | Checkpoint | Model,
@@ -196,8 +227,10 @@ __all__ = [
     "Model",
     "NameOptions",
     "act",
+    "align",
     "canonicalize",
     "digest",
+    "equivalent",
     "load",
     "open_model",
     "predict_generalization",

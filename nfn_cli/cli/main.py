@@ -7,10 +7,13 @@ from typing import Annotated
 import typer
 
 from nfn_cli.cli.act import act
+from nfn_cli.cli.align import align
 from nfn_cli.cli.audit_invariance import audit_invariance
 from nfn_cli.cli.canonicalize import canonicalize
 from nfn_cli.cli.digest import digest
+from nfn_cli.cli.equivalent import equivalent
 from nfn_cli.cli.evaluate import evaluate
+from nfn_cli.cli.fingerprint import fingerprint
 from nfn_cli.cli.predict_generalization import predict_generalization
 from nfn_cli.cli.predictors import predictors
 from nfn_cli.cli.reduce import reduce
@@ -51,7 +54,10 @@ app.command("symmetry-report")(symmetry_report)
 app.command("canonicalize")(canonicalize)
 app.command("act")(act)
 app.command("reduce")(reduce)
+app.command("equivalent")(equivalent)
+app.command("align")(align)
 app.command("digest")(digest)
+app.command("fingerprint")(fingerprint)
 app.command("predict-generalization")(predict_generalization)
 app.command("predictors")(predictors)
 app.command("evaluate")(evaluate)

@@ -20,6 +20,7 @@ from nfn_cli.match.alignment import Alignment, aligned
 from nfn_cli.match.comparison import Comparison, compared, even_weights
 from nfn_cli.match.frame import Frame, Wide, dead_units, framed
 from nfn_cli.match.pairing import paired_names
+from nfn_cli.printable import printable
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.check import outputs, relative_change
 from nfn_cli.symmetry.element import GroupElement, to_flat
@@ -116,8 +117,11 @@ def paired(
     shared = {left.aliases.get(n, n): right.aliases.get(names[n], names[n]) for n in names}
     if any(shared[left.aliases.get(n, n)] != right.aliases.get(names[n], names[n]) for n in names):
         raise Refused("tensors are shared in one checkpoint only", code="different-architectures")
-    check_finite(left, list(names))
-    check_finite(right, list(names.values()))
+    for checkpoint, used in ((left, list(names)), (right, list(names.values()))):
+        try:
+            check_finite(checkpoint, used)
+        except Refused as error:
+            raise error.located(printable(checkpoint.path)) from None
     renamed = replace(right, tensors=MappingProxyType({ours: right.tensors[theirs] for ours, theirs in names.items()}))
     symmetry = find_symmetry(left_networks, left.aliases)
     return Pair(left, renamed, tuple(left_networks), symmetry, tuple(shared))
@@ -153,6 +157,7 @@ def equivalent(
     except Refused as refusal:
         if refusal.code != "different-architectures":
             raise
+        _check_reading(left_networks, right_networks, refusal)
         allowed = _FLOAT32_TOLERANCE if tolerance is None else tolerance
         return Equivalence(False, refusal.what, None, None, "", allowed, None, None, None, False)
     allowed = default_tolerance(pair) if tolerance is None else tolerance
@@ -177,6 +182,20 @@ def equivalent(
         without_dead and _has_dead(pair),
         pair.symmetry.unit_sets,
     )
+
+
+def _check_reading(left: Sequence[Network], right: Sequence[Network], refusal: Refused) -> None:
+    """Equal tensors under different graphs say that one file tells more of its network than the other."""
+    shapes = [
+        {n: tuple(s) for net in networks for n, s in net.graph.parameter_shapes.items()} for networks in (left, right)
+    ]
+    activations = [[network.activation for network in networks] for networks in (left, right)]
+    if shapes[0] == shapes[1] and activations[0] == activations[1]:
+        raise Refused(
+            f"the same tensors were read as different networks: {refusal.what.partition(': ')[2]}",
+            fix="say how to read both, with --pooling, --residual, --concat, --omega or --arch",
+            code="read-differently",
+        )
 
 
 def output_limit(pair: Pair, allowed: float) -> float:

@@ -1,0 +1,96 @@
+"""nfn equivalent and nfn align: exit codes, JSON that keeps to its schema, witnesses that nfn act applies."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from .running import RELU, TANH, nfn
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "np") as file:
+        return dict(file.metadata())
+
+
+def check_schema(command: str, line: dict) -> None:
+    jsonschema.validate(line, json.loads((files("nfn_cli") / "schemas" / f"{command}.json").read_text()))
+
+
+def test_a_disguised_copy_is_the_same_network_and_the_witness_undresses_it(tmp_path: Path) -> None:
+    disguised, element, back = tmp_path / "d.safetensors", tmp_path / "g.safetensors", tmp_path / "b.safetensors"
+    assert nfn("act", RELU, "-o", disguised, "--random", "--seed", 7).code == 0
+    run = nfn("equivalent", RELU, disguised, "--element", element)
+    assert (run.code, run.err) == (0, "")
+    assert run.out.startswith("same network up to permutations of conv1, conv2, conv3; scales of conv1")
+    assert nfn("act", RELU, "-o", back, "--element", element).code == 0
+    wanted = load_file(disguised)
+    assert all(np.allclose(array, wanted[name], rtol=1e-5, atol=1e-7) for name, array in load_file(back).items())
+
+
+def test_json_holds_the_witness_or_the_reason(tmp_path: Path) -> None:
+    disguised, changed = tmp_path / "d.safetensors", tmp_path / "c.safetensors"
+    assert nfn("act", TANH, "-o", disguised, "--random", "--seed", 7).code == 0
+    run = nfn("equivalent", TANH, disguised, "--json")
+    (line,) = run.json()
+    check_schema("equivalent", line)
+    assert run.code == 0
+    assert sorted(line["element"]["conv1"]["permutation"]) == list(range(16))
+    tensors = load_file(disguised)
+    tensors["conv2.weight"][0, 0, 0, 0] *= 1.01
+    save_file(tensors, changed, metadata=metadata(TANH))
+    for other in (changed, RELU):
+        run = nfn("equivalent", TANH, other, "--json")
+        (line,) = run.json()
+        check_schema("equivalent", line)
+        assert (run.code, line["equivalent"], line["element"]) == (1, False, None)
+        assert line["reason"]
+    assert "conv2.weight" in nfn("equivalent", TANH, changed).out
+    assert nfn("equivalent", TANH, changed, "--tol", 0.1).code == 0
+
+
+def test_bad_input_is_refused_and_not_answered(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.safetensors"
+    save_file({**load_file(RELU), "conv1.bias": np.full(16, np.nan, np.float32)}, bad, metadata(RELU))
+    run = nfn("equivalent", RELU, bad, "--json")
+    check_schema("equivalent", run.json()[0])
+    assert run.code == 3
+    assert "bad.safetensors: conv1.bias" in run.err
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(RELU), bare, metadata={"activation": "relu"})
+    run = nfn("equivalent", RELU, bare)
+    assert (run.code, run.out) == (3, "")
+    assert "--pooling" in run.err
+    assert nfn("equivalent", RELU, tmp_path / "missing").code == 4
+    assert nfn("equivalent", RELU, RELU, "--tol", 0).code == 2
+    assert nfn("equivalent", RELU).code == 2
+
+
+def test_align_writes_the_same_function_in_the_other_frame(tmp_path: Path) -> None:
+    disguised, out, element = tmp_path / "d.safetensors", tmp_path / "o.safetensors", tmp_path / "g.safetensors"
+    assert nfn("act", RELU, "-o", disguised, "--random", "--seed", 7).code == 0
+    run = nfn("align", RELU, "--to", disguised, "-o", out, "--element", element, "--json")
+    (line,) = run.json()
+    check_schema("align", line)
+    assert (run.code, line["distance"] < 1e-6 < line["start"]) == (0, True)
+    wanted = load_file(disguised)
+    assert all(np.allclose(array, wanted[name], rtol=1e-5, atol=1e-7) for name, array in load_file(out).items())
+    assert element.exists()
+    assert nfn("align", RELU, "--to", disguised, "-o", out).code == 2
+    run = nfn("align", RELU, "--to", TANH, "-o", tmp_path / "no.safetensors")
+    assert (run.code, run.out) == (3, "")
+    assert "relu" in run.err
+    assert not (tmp_path / "no.safetensors").exists()
+
+
+def test_help_says_what_a_negative_answer_means() -> None:
+    text = " ".join(nfn("equivalent", "--help").out.split())
+    assert "does not say that the functions differ" in text
+    assert "nfn equivalent model.safetensors disguised.safetensors" in text
+    assert "not the same as corresponding" in " ".join(nfn("align", "--help").out.split())
