@@ -2,6 +2,7 @@
 
 Raw norms are those of the weights as they stand; they move under rescaling while the function does not. Invariant ones are those
 of the balanced form, the member of the orbit with the least Σ‖W‖², and path norms: every member of the orbit has the same.
+That least sum counts biases and the γ, β of batch norms beside the weights; with norms folded in it need not be the least.
 """
 
 from __future__ import annotations
