@@ -56,7 +56,8 @@ class GeneralizationConfig:
         test_fraction: share of runs set aside, by hash.
         seed: of the split, the folds and the members.
         level: of the interval.
-        alarm: share of finished out-of-fold networks that the in-distribution test may reject.
+        alarm: share of finished out-of-fold networks that the in-distribution test may reject at most; noticed: share of
+            untrained ones that it shall notice. It rejects no more of the former than it needs for the latter.
     """
 
     model: str
@@ -70,6 +71,7 @@ class GeneralizationConfig:
     seed: int = 0
     level: float = 0.9
     alarm: float = 0.04
+    noticed: float = 0.975
 
     @property
     def recipe(self) -> Recipe:
@@ -224,15 +226,20 @@ def train_in_distribution(encoded: Encoded, config: GeneralizationConfig) -> InD
     )
     distance = fit_distance(encoder.statistics(encoded.prepared[_indices(learned)]))
     # finished networks only: what is barely trained yet is too like what never was
-    calibration = encoded.prepared[_indices((held | stopping) & data.final)]
-    odds = torch.logit(torch.from_numpy(predict(contrast, calibration)), eps=1e-12).numpy()
+    finished = (held | stopping) & data.final
+    calibration = encoded.prepared[_indices(finished)]
+    odds = _log_odds(contrast, calibration)
+    never = np.concatenate([_log_odds(contrast, each.to(torch.float32)) for each in untrained(encoded, finished, 3000)])
     return InDistribution(
         contrast,
         distance,
         float(np.quantile(distance(encoder.statistics(calibration)).numpy(), 1 - config.alarm / 4)),
-        # what the contrast itself takes for trained, at even odds or better, is never turned away
-        min(float(np.quantile(odds, 0.75 * config.alarm)), 0.0),
+        float(min(np.quantile(odds, 0.75 * config.alarm), np.quantile(never, config.noticed))),
     )
+
+
+def _log_odds(contrast: nn.Module, prepared: Any) -> Array:
+    return np.asarray(torch.logit(torch.from_numpy(predict(contrast, prepared)), eps=1e-12).numpy())
 
 
 def untrained(encoded: Encoded, keep: Array, seed: int) -> tuple[Any, Any]:

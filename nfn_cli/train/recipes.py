@@ -179,6 +179,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             "the symmetry group that the report gives for each network: permutations, scales, signs",
             TrainConfig(epochs=60, learning_rate=2e-3, weight_decay=0.05, patience=0),
             TrainConfig(epochs=40, learning_rate=2e-3, weight_decay=0.05, patience=20),
+            copies=2,
         ),
     }
 )

@@ -212,7 +212,7 @@ def test_too_few_runs_are_refused(tmp_path: Path, runs: int, settings: dict[str,
 
 def test_an_unknown_model_lists_the_known_ones(zoo: Path) -> None:
     with pytest.raises(WrongUsage, match="probe") as caught:
-        train_predictor([zoo], GeneralizationConfig("stat-net"), "toy", "…")
+        train_predictor([zoo], GeneralizationConfig("oracle"), "toy", "…")
     assert caught.value.code == "unknown-model"
 
 
