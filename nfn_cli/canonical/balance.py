@@ -1,4 +1,4 @@
-"""canonical/balance.py: the member of the scale orbit with the least Σ‖W‖², and the one with equal ranges. Knows couplings.
+"""canonical/balance.py: the member of the scale orbit with the least Σ‖W‖². Knows couplings.
 
 Σ‖W‖² is a sum of exponentials of linear functions of the log-scales, hence convex. Families that no tensor couples are
 solved at the same time, each class in closed form; coupled ones by turns, with Newton steps on their common scales between.
@@ -6,12 +6,10 @@ solved at the same time, each class in closed form; coupled ones by turns, with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from nfn_cli.canonical.common_scales import CommonScales
-from nfn_cli.canonical.coupling import BoolArray, Coupling
+from nfn_cli.canonical.coupling import BoolArray
 from nfn_cli.canonical.pulls import Problem, collapsed, pulls
 from nfn_cli.canonical.schedule import scheduled
 from nfn_cli.symmetry.element import FloatArray
@@ -58,47 +56,3 @@ def _minimizer(found: dict[float, FloatArray], mine: BoolArray) -> FloatArray:
         if float(np.max(np.abs(step[mine]), initial=0.0)) < 1e-14:
             break
     return np.where(mine, d, 0.0)
-
-
-def equalize(problem: Problem, x: FloatArray, live: BoolArray) -> None:
-    """Equal largest |weight| on both sides of each class (Nagel et al. 2019, arXiv 1906.04721, eq. 11), from x on, in place.
-
-    Args:
-        problem: couplings of largest entries, not of squares.
-    """
-    terms = [t for t in problem.terms if t.dims > 1 or _is_only_input(problem.terms, t)]
-    weight = (live | problem.settled).astype(np.float64)
-    schedule = scheduled(terms, problem.family, live)
-    for _ in range(_SWEEPS):
-        worst = 0.0
-        for step in schedule.steps:
-            found = pulls(step.terms, x, step.classes, weight, np.maximum, 1.0)
-            move = _ratio(found, step.classes) * step.damping
-            x += move
-            worst = max(worst, float(np.max(np.abs(move), initial=0.0)))
-        if worst < 1e-12:
-            return
-
-
-def _ratio(found: dict[float, FloatArray], mine: BoolArray) -> FloatArray:
-    """Per class the d that makes its two ranges equal; 0 where it has not exactly two."""
-    size = len(mine)
-    ranges, power, kinds = np.zeros((2, size)), np.zeros((2, size)), np.zeros((2, size), np.int64)
-    for c, largest in found.items():
-        here = mine & (largest > 0)
-        ranges[int(c > 0), here], power[int(c > 0), here] = largest[here], c
-        kinds[int(c > 0)] += here
-    good = mine & (kinds == 1).all(axis=0)
-    move = np.zeros(size)
-    move[good] = np.log(ranges[0, good] / ranges[1, good]) / (power[1, good] - power[0, good])
-    return move
-
-
-def _is_only_input(terms: Sequence[Coupling], term: Coupling) -> bool:
-    """A vector counts as a range only where no weight feeds its classes (γ behind a batch norm)."""
-    classes = term.rows.classes[term.rows.coefficient > 0]
-    fed = np.concatenate(
-        [np.zeros(0, np.int64)]
-        + [s.classes[s.coefficient > 0] for t in terms if t.dims > 1 for s in (t.rows, t.columns)]
-    )
-    return bool(len(classes)) and not np.isin(classes, fed).any()

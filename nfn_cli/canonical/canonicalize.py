@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nfn_cli.canonical.batch_norm_folding import fold_batch_norms
+from nfn_cli.canonical.norm_pairs import NormPair, norm_pairs
 from nfn_cli.canonical.refinement import Refinement
 from nfn_cli.canonical.scale import log_scales
+from nfn_cli.canonical.scale_freedom import without_scale_freedom
 from nfn_cli.checkpoint.finite import check_finite
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import AnswerIsNo, WrongUsage
@@ -49,11 +52,14 @@ class CanonicalOptions:
             "equalize" (equal ranges on both sides, for quantization), "none".
         sign: whether signs (and the phases of sin) are settled.
         order: whether units are sorted.
+        fold_batch_norm: whether layers take up the batch norms behind them first, whose tensors then are the identity
+            (see `batch_norm_folding`). This leaves the orbit: it changes the network's form, not its function.
     """
 
     scale: str = "balanced"
     sign: bool = True
     order: bool = True
+    fold_batch_norm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Canonicalized:
 
     Attributes:
         checkpoint: tensors are computed when they are read, in the dtypes of the input.
-        element: the group element that leads from the input to it.
+        element: the group element that leads from the input to it; with `fold_batch_norm`, from the folded input.
         relative_change: measured change of the outputs, float64 arithmetic on the stored weights.
         tolerance: what was allowed.
         notes: what the user should know.
@@ -103,13 +109,10 @@ def canonicalize(
     if options.scale not in SCALES:
         raise WrongUsage(f"unknown scale {options.scale!r}", fix=f"one of {', '.join(SCALES)}")
     check_finite(checkpoint, [name for network in networks for name in network.graph.parameter_shapes])
-    symmetry = find_symmetry(networks, checkpoint.aliases)
-    element = canonical_element(symmetry, checkpoint.tensors, options)
-    flat = to_flat(symmetry, element)
-    view = TransformedTensors(checkpoint.tensors, checkpoint.aliases, symmetry, flat)
-    changed = replace(checkpoint, tensors=view)
+    way = way_to_form(checkpoint, networks, options)
+    changed = way.result()
     if options.scale == "pow2":
-        _check_exact(checkpoint, changed, symmetry, element)
+        _check_exact(way.start, changed, way.symmetry, way.element)
     verification = verify(checkpoint, changed, networks)
     if not verification.passed:
         raise AnswerIsNo(
@@ -118,14 +121,56 @@ def canonicalize(
             fix="nothing was written; try --scale pow2 or none, or a wider element type",
             code="verification-failed",
         )
-    return Canonicalized(changed, element, verification.relative_change, verification.tolerance, ())
+    return Canonicalized(changed, way.element, verification.relative_change, verification.tolerance, way.notes)
 
 
-def canonical_element(symmetry: Symmetry, tensors: Tensors, options: CanonicalOptions) -> GroupElement:
-    """The group element that leads to the canonical form; no tensor is changed."""
+@dataclass(frozen=True)
+class Way:
+    """How a checkpoint comes into a form.
+
+    Attributes:
+        start: the input, or the input with its batch norms folded.
+        symmetry: the group of its networks.
+        element: what leads from `start` to the form.
+        notes: what the user should know.
+    """
+
+    start: Checkpoint
+    symmetry: Symmetry
+    element: GroupElement
+    notes: tuple[str, ...]
+
+    def result(self) -> Checkpoint:
+        """The form; its tensors are computed when they are read."""
+        flat = to_flat(self.symmetry, self.element)
+        view = TransformedTensors(self.start.tensors, self.start.aliases, self.symmetry, flat)
+        return replace(self.start, tensors=view)
+
+
+def way_to_form(checkpoint: Checkpoint, networks: Sequence[Network], options: CanonicalOptions) -> Way:
+    """What `canonicalize` does, without the proof that the function stays."""
+    notes = without_scale_freedom(networks) if options.scale == "equalize" else ()
+    start, graphs = checkpoint, networks
+    if options.fold_batch_norm:
+        folded = fold_batch_norms(networks, checkpoint.tensors, checkpoint.aliases)
+        start, graphs = checkpoint.with_tensors(folded.tensors), folded.networks
+        notes = (*folded.notes, *notes)
+    symmetry = find_symmetry(graphs, start.aliases)
+    pairs = norm_pairs(graphs, start.aliases)[0] if options.scale == "equalize" else ()
+    return Way(start, symmetry, canonical_element(symmetry, start.tensors, options, pairs), notes)
+
+
+def canonical_element(
+    symmetry: Symmetry, tensors: Tensors, options: CanonicalOptions, pairs: Sequence[NormPair] = ()
+) -> GroupElement:
+    """The group element that leads to the canonical form; no tensor is changed.
+
+    Args:
+        pairs: see `log_scales`.
+    """
     precision = _precision(tensors, symmetry.actions)
     flat = identity(symmetry)
-    logs = log_scales(symmetry, tensors, options.scale)
+    logs = log_scales(symmetry, tensors, options.scale, pairs)
     # rounding of stored weights must not make a canonical form move again
     logs[np.abs(logs) < precision.rounding] = 0.0
     if len(logs):

@@ -63,14 +63,15 @@ def couplings(
             continue
         if len(scaled) > 2:
             raise NotImplementedError(f"{name} has more than two scaled axes")
-        array = _unfolded(tensors[name], actions, largest)
+        whole = tensors[name]
+        array = _unfolded(whole, actions, largest)
         groups = [_grouped([a for a in actions if a.dim == dim and a.exponent], symmetry, fixed) for dim in scaled]
         matrix = _reduced(array, scaled, [group for group, _ in groups], largest)
         sides = [side for _, side in groups]
         if len(sides) == 1:
             sides.append(Side(np.full((1, 1), fixed, np.int64), np.zeros((1, 1))))
             matrix = matrix[:, None]
-        found.append(_summed_up(Coupling(name, matrix, sides[0], sides[1], tensors[name].ndim), x, settled, largest))
+        found.append(_summed_up(Coupling(name, matrix, sides[0], sides[1], whole.ndim), x, settled, largest))
     return found
 
 

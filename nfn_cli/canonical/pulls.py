@@ -27,10 +27,10 @@ class Problem:
     settled: BoolArray
 
 
-def energy_factor(side: Side, x: FloatArray, weight: FloatArray, power: float = 2.0) -> FloatArray:
-    """(groups,) by what the scales multiply the entries of each group; 0 where a class of weight 0 is among them."""
+def energy_factor(side: Side, x: FloatArray, weight: FloatArray) -> FloatArray:
+    """(groups,) by what the scales multiply the squared entries of each group; 0 where a class of weight 0 is among them."""
     counted = np.where(side.coefficient != 0, weight[side.classes], 1.0).prod(axis=0)
-    return np.asarray(np.exp(power * side.log_factor(x)) * counted)
+    return np.asarray(np.exp(2 * side.log_factor(x)) * counted)
 
 
 def pulls(
@@ -38,16 +38,12 @@ def pulls(
     x: FloatArray,
     wanted: BoolArray,
     weight: FloatArray,
-    reduce: np.ufunc = np.add,
-    power: float = 2.0,
 ) -> dict[float, FloatArray]:
-    """For each coefficient c: per class, the sum (or largest) of the entries that the class multiplies by exp(c·x), at x.
+    """For each coefficient c: per class, the sum of the entries that the class multiplies by exp(c·x), at x.
 
     Args:
         wanted: (classes + 1,) which classes are asked for.
         weight: (classes + 1,) 1 where a class counts, 0 where entries it touches are left out.
-        reduce: np.add, or np.maximum.
-        power: 2 for squared entries, 1 for largest ones.
     """
     found: dict[float, FloatArray] = {}
     for term in terms:
@@ -55,13 +51,11 @@ def pulls(
             asked = wanted[side.classes] & (side.coefficient != 0)
             if not asked.any():
                 continue
-            across = energy_factor(other, x, weight, power)
-            over = matrix @ across if reduce is np.add else (matrix * across[None, :]).max(axis=1, initial=0.0)
-            strength = energy_factor(side, x, weight, power) * over
+            strength = energy_factor(side, x, weight) * (matrix @ energy_factor(other, x, weight))
             for classes, coefficients, take in zip(side.classes, side.coefficient, asked, strict=True):
                 for c in np.unique(coefficients[take]):
                     at = take & (coefficients == c)
-                    reduce.at(found.setdefault(float(c), np.zeros(len(x))), classes[at], strength[at])
+                    np.add.at(found.setdefault(float(c), np.zeros(len(x))), classes[at], strength[at])
     return found
 
 

@@ -6,21 +6,27 @@ Classes that nothing feeds or nothing reads have no minimum; they are left out, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from nfn_cli.canonical.balance import balance, equalize
+from nfn_cli.canonical.balance import balance
 from nfn_cli.canonical.coupling import BoolArray, Tensors, couplings, number_of_classes
+from nfn_cli.canonical.equalize import equalize
+from nfn_cli.canonical.folded_ranges import FoldedWeights, with_folded_ranges
+from nfn_cli.canonical.norm_pairs import NormPair
 from nfn_cli.canonical.pulls import Problem, energy_factor, live_classes, live_families
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
 from nfn_cli.symmetry.solve import Symmetry
 
 
-def log_scales(symmetry: Symmetry, tensors: Tensors, mode: str) -> FloatArray:
+def log_scales(symmetry: Symmetry, tensors: Tensors, mode: str, pairs: Sequence[NormPair] = ()) -> FloatArray:
     """(classes,) log of the scale of each class.
 
     Args:
         mode: "balanced", "unit", "pow2", "equalize" or "none".
+        pairs: layers and the batch norms behind them, whose ranges "equalize" takes together.
     """
     count = number_of_classes(symmetry)
     x = np.zeros(count + 1)
@@ -38,7 +44,8 @@ def log_scales(symmetry: Symmetry, tensors: Tensors, mode: str) -> FloatArray:
         live = live_classes(problem)
         balance(problem, x, live)
         if mode == "equalize":
-            equalize(Problem(couplings(symmetry, tensors, x, settled, largest=True), family, settled), x, live)
+            ranges = with_folded_ranges(symmetry, pairs), FoldedWeights(tensors, pairs)
+            equalize(Problem(couplings(*ranges, x, settled, largest=True), family, settled), x, live)
         settled |= live
         _settle_degenerate(problem, x)
     if mode == "pow2":
