@@ -43,8 +43,8 @@ def digest(
     network uses, in balanced scale with signs settled and every entry rounded; element types do not count. Permuted,
     rescaled or flipped copies in float32 or float64 agree nearly always. But float noise can move it: an entry close to a
     border rounds up in one copy and down in the other. Equal digests mean equal rounded forms; different ones prove nothing.
-    In doubt the digest does not decide: that takes matching one network onto the other (commands equivalent and
-    fingerprint, where this version has them). Changes of single weights below the rounding go unseen.
+    In doubt nfn equivalent decides, which matches one network onto the other, and nfn fingerprint, whose codes stay near
+    each other under noise. Changes of single weights below the rounding go unseen.
 
     Examples:
 

@@ -61,4 +61,6 @@ def test_json_goes_on_after_a_failure_and_keeps_to_its_schema(tmp_path: Path) ->
 def test_help_says_what_it_is_not() -> None:
     text = " ".join(nfn("digest", "--help").out.split())
     assert "float noise can move it" in text
+    assert "In doubt nfn equivalent decides" in text
+    assert {"nfn equivalent", "nfn fingerprint"} <= {f"nfn {name}" for name in nfn("--help").out.split()}
     assert "nfn digest model.safetensors --manifest | sha256sum" in text
