@@ -35,6 +35,7 @@ from nfn_cli.train.metrics import scores
 
 ACTIVATIONS = ("relu", "tanh")
 _QUICK_ROWS = 96
+_FEW_ROWS, _MANY_ROWS = 32, 1024
 Cell = dict[str, Any]
 
 
@@ -58,24 +59,31 @@ def cell(split: Split, method: str, setting: Setting) -> Cell:
         "scores": found,
         "parameters": fitted.parameters,
         "train_seconds": seconds,
-        "networks_per_second": throughput(fitted.guess, split, 128 if setting.quick else 1024),
+        "networks_per_second": throughput(fitted.guess, split, 0.2 if setting.quick else 2.0),
     }
 
 
-def throughput(guess: Any, split: Split, rows: int) -> float:
-    """Networks read, prepared and predicted a second in one batch, on one thread, the better of two runs."""
+def throughput(guess: Any, split: Split, seconds: float = 2.0) -> float:
+    """Networks read, prepared and predicted a second in one batch, on one thread, the better of two runs.
+
+    Args:
+        seconds: how long a run shall last, about; the batch is chosen accordingly.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        seconds = []
-        for _ in range(2):
-            batch = split.train.take(np.arange(rows) % len(split.train))
-            start = time.process_time()
-            guess(batch)
-            seconds.append(time.process_time() - start)
+        first = _seconds(guess, split, _FEW_ROWS)
+        rows = int(np.clip(_FEW_ROWS * seconds / max(first, 1e-3), _FEW_ROWS, _MANY_ROWS))
+        return max(_FEW_ROWS / first, *(rows / _seconds(guess, split, rows) for _ in range(2)))
     finally:
         torch.set_num_threads(threads)
-    return rows / min(seconds)
+
+
+def _seconds(guess: Any, split: Split, rows: int) -> float:
+    batch = split.train.take(np.arange(rows) % len(split.train))
+    start = time.process_time()
+    guess(batch)
+    return time.process_time() - start
 
 
 def finished(work: Path | None, activation: str, method: str, setting: Setting) -> Path | None:
