@@ -57,7 +57,7 @@ class GeneralizationConfig:
         seed: of the split, the folds and the members.
         level: of the interval.
         alarm: share of finished out-of-fold networks that the in-distribution test may reject at most; noticed: share of
-            untrained ones that it shall notice. It rejects no more of the former than it needs for the latter.
+            shuffled and of re-initialised ones that it shall notice. It rejects no more of the former than it needs for the latter.
     """
 
     model: str
@@ -229,12 +229,13 @@ def train_in_distribution(encoded: Encoded, config: GeneralizationConfig) -> InD
     finished = (held | stopping) & data.final
     calibration = encoded.prepared[_indices(finished)]
     odds = _log_odds(contrast, calibration)
-    never = np.concatenate([_log_odds(contrast, each.to(torch.float32)) for each in untrained(encoded, finished, 3000)])
+    never = [_log_odds(contrast, each.to(torch.float32)) for each in untrained(encoded, finished, 3000)]
+    needed = max(np.quantile(each, config.noticed) for each in never)
     return InDistribution(
         contrast,
         distance,
         float(np.quantile(distance(encoder.statistics(calibration)).numpy(), 1 - config.alarm / 4)),
-        float(min(np.quantile(odds, 0.75 * config.alarm), np.quantile(never, config.noticed))),
+        float(min(np.quantile(odds, 0.75 * config.alarm), needed)),
     )
 
 
