@@ -35,7 +35,7 @@ def predict_generalization(
         checkpoint: its tensors are the weights; any names and layouts that the graph knows how to read.
         networks: what the checkpoint holds; exactly one is taken.
         predictor: a shipped name or a folder with card.json; None chooses among the shipped ones that take the network
-            the one with the best out-of-fold score.
+            and know the shape of its inputs the one with the best out-of-fold score.
         model: choose among those of this kind only, a key of `MODELS`.
 
     Raises:
@@ -113,7 +113,7 @@ def _candidates(predictor: str | None, model: str | None) -> list[str]:
             raise WrongUsage(f"{predictor} is of kind {kind}", fix="leave --model out", code="unknown-predictor")
         return [predictor]
     cards = [card for card in shipped_predictors() if card.name.startswith(_FAMILY)]
-    cards = [card for card in cards if model in (None, card.model)]
+    cards = [card for card in cards if (card.taken.inputs_known if model is None else card.model == model)]
     return [card.name for card in sorted(cards, key=_rank)]
 
 

@@ -114,6 +114,13 @@ class Takes:
         chains = [f"{'weights alone of ' if self.classifiers else ''}{chain}" for chain in self.chains]
         return "; or ".join([*map(str, self.classifiers), *chains])
 
+    @property
+    def inputs_known(self) -> bool:
+        """Whether the shape of the inputs is part of it. Where it is not, networks for other data are taken too, so that
+        such a predictor is asked only by those who name it.
+        """
+        return all(None not in classifier.input_shape for classifier in self.classifiers)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; `takes_from_json` gives them back."""
         return {
