@@ -150,7 +150,19 @@ class Takes:
             if reason is None:
                 return chain, weights
         alike = [r for r, c in zip(reasons, self.chains, strict=True) if {c.activation} >= set(weights.activations)]
-        raise mismatch(str((alike or reasons)[0]))
+        raise mismatch(str([*alike, *reasons, "no chain was among the training networks"][0]))
+
+    def completed(self, graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, Array]]:
+        """Weights alone with the graph of the training networks of their shape.
+
+        Raises:
+            Refused: there were none, or the graph tells that it is run otherwise.
+        """
+        chain, weights = self.accepted_chain(graph, tensors)
+        reason = contradicts(chain, graph)
+        if reason is not None:
+            raise mismatch(reason)
+        return as_trained(chain, weights)
 
 
 def takes_from_json(values: Mapping[str, Any]) -> Takes:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from nfn_cli.errors import Refused, WrongUsage
+from nfn_cli.networks.graph_evaluator import unknown_in
 from nfn_cli.predictors.chain_input import ChainWeights, chain_of
 from nfn_cli.predictors.kinds.chain import MonomialEncoder, PermutationEncoder, StatNetEncoder
 from nfn_cli.predictors.kinds.kind import Encoder
@@ -130,7 +131,7 @@ def unit_graph_encoder(data: ZooData, sources: Sources) -> tuple[UnitGraphEncode
     """Any networks with the same numbers of input channels and outputs."""
     channels = _one({part.graph.inputs[0].shape[1] for part in data.parts}, "channels")
     classes = int(_one({output_width(part.graph) for part in data.parts}, "numbers of outputs"))
-    takes = Takes(classifiers=(Classifier((int(channels), None, None), classes, _seen(data)),))
+    takes = Takes(_common_chains(data), (Classifier((int(channels), None, None), classes, _seen(data)),))
     first = data.parts[0]
     return UnitGraphEncoder(takes, sizes_of(first.graph, first.tensors)), takes
 
@@ -207,7 +208,7 @@ def _common_chains(data: ZooData) -> tuple[Chain, ...]:
     ways: dict[str, list[tuple[Chain, int]]] = {}
     for part in data.parts:
         chain = _chain(part)
-        if chain is None or chain.graph is None:
+        if chain is None or chain.graph is None or unknown_in(chain.graph):
             continue
         alike = ways.setdefault(str(chain), [])
         place = next((i for i, (known, _) in enumerate(alike) if contradicts(known, chain.graph) is None), None)

@@ -143,6 +143,22 @@ def test_the_chain_that_fits_is_found_among_several_and_the_nearest_one_speaks_w
     assert caught.value.code == "predictor-mismatch"
 
 
+def test_where_no_chain_is_taken_every_chain_is_refused() -> None:
+    with pytest.raises(Refused, match="no chain was among") as caught:
+        Takes(classifiers=(Classifier((1, 8, 8), 3, "seen"),)).accepted_chain(GRAPH, tensors_of(GRAPH))
+    assert caught.value.code == "predictor-mismatch"
+
+
+def test_weights_alone_are_completed_and_what_a_graph_does_tell_is_kept_to() -> None:
+    takes = Takes((CHAIN,))
+    silent = changed(GRAPH, "conv", stride=None, padding=None)
+    graph, tensors = takes.completed(silent, tensors_of(GRAPH))
+    assert graph is GRAPH
+    assert all(np.array_equal(array, tensors_of(GRAPH)[name]) for name, array in tensors.items())
+    with pytest.raises(Refused, match="convolution 1 has padding 0, not 1"):
+        takes.completed(changed(silent, "conv", padding=0), tensors_of(GRAPH))
+
+
 def keras_chain(pixels: int) -> Graph:
     """Two convolutions and a linear layer as Keras keeps them: (h, w, in, out); `pixels` > 1 are flattened channels last."""
     layers = [

@@ -14,7 +14,7 @@ from nfn_cli.graph.model import Graph
 from nfn_cli.networks.graph_evaluator import evaluate_stacked, takes_input, unknown_in
 from nfn_cli.networks.probing import Answers, Probes, answer_statistics
 from nfn_cli.networks.statistics_mlp import StatisticsMlp, StatisticsMlpConfig
-from nfn_cli.predictors.takes import Takes, as_trained, contradicts, mismatch, without_final_softmax
+from nfn_cli.predictors.takes import Takes, mismatch, without_final_softmax
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _PIECE = 64  # networks at once: their answers are small, what their layers hold on the way is not
@@ -46,17 +46,14 @@ class ProbeEncoder:
                 raise mismatch(reason)
             return without_final_softmax(graph), tensors
         try:
-            chain, weights = self._takes.accepted_chain(graph, tensors)
+            self._takes.accepted_chain(graph, tensors)
         except Refused:
             raise Refused(
                 f"how the network runs is not known: {'; '.join(unknown)}",
-                fix="name its code (--architecture), or use a predictor that reads weights alone (--model)",
+                fix="save it with its graph (.onnx, .pt2), or use a predictor that reads weights alone (--model)",
                 code="unknown-function",
             ) from None
-        reason = contradicts(chain, graph)
-        if reason is not None:
-            raise mismatch(reason)
-        return as_trained(chain, weights)
+        return self._takes.completed(graph, tensors)
 
     @torch.no_grad()
     def encode(self, graph: Graph, stacked: Mapping[str, Array]) -> Answers:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph
+from nfn_cli.networks.graph_evaluator import unknown_in
 from nfn_cli.networks.unit_graph.encoding import UnitGraphBatch, encode, joined
 from nfn_cli.networks.unit_graph.model import StatisticSizes, UnitGraphConfig, UnitGraphModel, statistic_sizes
 from nfn_cli.predictors.takes import Takes, mismatch
@@ -22,7 +24,7 @@ class UnitGraphEncoder:
     """Balanced weights and invariants of any network; nothing of it is run.
 
     Args:
-        takes: one classifier form.
+        takes: one classifier form, and chain forms with graphs for files that do not tell all that a graph tells.
         sizes: fields of `StatisticSizes`.
     """
 
@@ -35,7 +37,12 @@ class UnitGraphEncoder:
         reason = classifier.mismatch(graph)
         if reason is not None:
             raise mismatch(reason)
-        return graph, tensors
+        if not unknown_in(graph):
+            return graph, tensors
+        try:  # strides are among what is read
+            return self._takes.completed(graph, tensors)
+        except Refused:
+            return graph, tensors
 
     def encode(self, graph: Graph, stacked: Mapping[str, Array]) -> UnitGraphBatch:
         return encode(graph, {name: np.asarray(array, np.float64) for name, array in stacked.items()})
