@@ -34,16 +34,17 @@ def predictors(json: o.Json = False) -> None:
         )
     if not json:
         render.table(
-            [("name", "left"), ("model", "left"), ("Kendall τ", "right"), ("R²", "right"), ("networks", "left")],
+            [("name", "left"), ("model", "left"), ("Kendall τ", "right"), ("R²", "right")],
             [
                 [
                     card.name,
                     card.model,
                     f"{card.test['kendall_tau']:.3f}",
                     f"{card.test['r2']:.3f}",
-                    str(card.taken),
                 ]
                 for card in cards
             ],
         )
+        for card in cards:  # below the table: a name must stay in one piece, to be copied
+            render.line(f"{card.name} takes {card.taken}")
     session.end()

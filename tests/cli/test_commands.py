@@ -63,10 +63,13 @@ def test_a_list_of_inputs_comes_from_standard_input() -> None:
 def test_predictions_name_their_predictor_and_interval() -> None:
     run = nfn("predict-generalization", RELU, TANH, "--json")
     assert (run.code, run.err) == (0, "")
-    for line, activation in zip(run.json(), ("relu", "tanh"), strict=True):
+    for line in run.json():
         check_schema("predict-generalization", line)
         low, high = line["interval"]
         assert low <= line["predicted_test_accuracy"] <= high
+        assert low < high
+    weights_alone = nfn("predict-generalization", RELU, TANH, "--model", "monomial-nfn", "--json").json()
+    for line, activation in zip(weights_alone, ("relu", "tanh"), strict=True):
         assert line["predictor"] == f"generalization-cifar10gs-{activation}"
 
 
@@ -194,11 +197,40 @@ def test_wrong_usage_is_exit_code_2() -> None:
     assert nfn("--version").out.startswith("nfn ")
 
 
+def commands() -> list[str]:
+    """Every command as a user types it, those of sub-apps with theirs."""
+    from nfn_cli.cli.main import app
+
+    names = [str(command.name) for command in app.registered_commands]
+    for group in app.registered_groups:
+        names += [f"{group.typer_instance.info.name} {c.name}" for c in group.typer_instance.registered_commands]  # type: ignore[union-attr]
+    return names
+
+
 def test_every_command_has_help_with_examples() -> None:
-    for command in ("symmetry-report", "canonicalize", "act", "predict-generalization", "predictors"):
-        run = nfn(command, "--help")
-        assert run.code == 0
-        assert f"nfn {command}" in run.out
+    from typer.main import get_command
+    from typer.testing import CliRunner
+
+    from nfn_cli.cli.main import app
+
+    assert get_command(app).name == "nfn"
+    told = commands()
+    assert {"act", "audit-invariance", "canonicalize", "evaluate", "predict-generalization", "predictors"} < set(told)
+    assert {"reduce", "symmetry-report", "train generalization", "zoo import", "zoo info", "zoo split"} < set(told)
+    for command in told:
+        run = CliRunner().invoke(app, [*command.split(), "--help"])
+        assert run.exit_code == 0, command
+        assert f"nfn {command}" in run.output.replace("Usage: nfn", ""), (
+            command
+        )  # in an example, not in the usage alone
+
+
+@pytest.mark.parametrize("command", ["predictors", "train-generalization"])
+def test_schemas_name_every_kind_of_predictor(command: str) -> None:
+    from nfn_cli.predictors.card import MODELS
+
+    schema = json.loads((files("nfn_cli") / "schemas" / f"{command}.json").read_text())
+    assert set(schema["anyOf"][0]["properties"]["model"]["enum"]) == set(MODELS)
 
 
 def test_predictors_are_listed_with_their_figures() -> None:
@@ -206,3 +238,8 @@ def test_predictors_are_listed_with_their_figures() -> None:
     assert {line["name"] for line in lines} >= {"generalization-cifar10gs-relu", "generalization-cifar10gs-tanh"}
     for line in lines:
         check_schema("predictors", line)
+    run = nfn("predictors")
+    assert (run.code, run.err) == (0, "")
+    for line in lines:
+        assert line["name"] in run.out
+        assert f"{line['kendall_tau']:.3f}" in run.out
