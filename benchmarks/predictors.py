@@ -1,6 +1,6 @@
 """benchmarks/predictors.py: the README's table of shipped predictors, written from their cards.
 
-    python benchmarks/predictors.py
+python benchmarks/predictors.py
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from nfn_cli.symmetry import symmetry_report as _symmetry_report
 if TYPE_CHECKING:
     from nfn_cli.canonical import Canonicalized, CanonicalOptions
     from nfn_cli.canonical.norms import NetworkNorms
+    from nfn_cli.canonical.quantization_answer import Effect, QuantizationReport
+    from nfn_cli.canonical.quantization_report import Form
     from nfn_cli.canonical.reduction import Reduced, ReduceOptions
     from nfn_cli.checkpoint import Saved
     from nfn_cli.checkpoint.digest import Digest
@@ -98,6 +100,64 @@ def reduce(
     model = open_model(source, options)
     with _located(model):
         return _reduce(model.checkpoint, model.networks, how or ReduceOptions(), writable=writable)
+
+
+def quantization_report(
+    source: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    *,
+    data: str | Path | None = None,
+    bits: int = 8,
+    pixels: tuple[float, float] = (-1.0, 1.0),
+    rows: int = 1000,
+) -> QuantizationReport:
+    """What integer weights cost a checkpoint, as it is and in forms with the same function. Nothing is written.
+
+    Args:
+        data: inputs to run (see `nfn_cli.zoo.network_inputs`): then also what becomes of the outputs and of the accuracy.
+        pixels: what 0 and 255 of images become.
+        rows: inputs to run at most.
+    """
+    from nfn_cli.canonical import quantization_report as parts
+    from nfn_cli.canonical.quantization_answer import QuantizationReport
+
+    model = open_model(source, options)
+    parts.check_bits(bits)
+    with _located(model):
+        forms = parts.forms_of(model.checkpoint, model.networks)
+        found = parts.qualities(forms, model.networks, model.checkpoint.aliases, bits)
+    effects, not_run = _effects(model, forms, data, bits, pixels, rows)
+    notes = dict.fromkeys(note for form in forms for note in form.notes)
+    return QuantizationReport(bits, found, effects, not_run, tuple(notes))
+
+
+def _effects(
+    model: Model,
+    forms: tuple[Form, ...],
+    data: str | Path | None,
+    bits: int,
+    pixels: tuple[float, float],
+    rows: int,
+) -> tuple[tuple[Effect | None, ...], tuple[str | None, ...]]:
+    """For each network what rounding does to its outputs, or why it was not run."""
+    if data is None:
+        nothing = (None,) * len(model.networks)
+        return nothing, nothing
+    from nfn_cli.networks.quantized_outputs import effect, why_not_run
+    from nfn_cli.zoo.network_inputs import read_inputs
+
+    effects: list[Effect | None] = []
+    reasons: list[str | None] = []
+    for network in model.networks:
+        shape = network.graph.inputs[0].shape if network.graph.inputs else ()
+        inputs = read_inputs(data, channels=shape[1] if len(shape) == 4 else None, pixels=pixels, rows=rows)
+        reasons.append(why_not_run(network, inputs.values))
+        if reasons[-1] is not None:
+            effects.append(None)
+            continue
+        with _located(model):
+            effects.append(effect(network, forms, model.checkpoint.aliases, bits, inputs.values, inputs.labels))
+    return tuple(effects), tuple(reasons)
 
 
 def digest(
@@ -235,6 +295,7 @@ __all__ = [
     "open_model",
     "predict_generalization",
     "predict_many",
+    "quantization_report",
     "random_element",
     "reduce",
     "save",

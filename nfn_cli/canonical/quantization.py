@@ -101,7 +101,7 @@ def quality(channels: Array, bits: int) -> WeightQuality:
 def _error(values: Array, steps: FloatArray) -> Array:
     """(R, C), (R,) -> (R, C): rounding error, in the dtype of the values."""
     column = steps.astype(values.dtype)[:, None]
-    scaled = values / column
+    scaled: Array = values / column
     scaled -= np.rint(scaled)
     scaled *= column
     return scaled

@@ -16,7 +16,9 @@ from nfn_cli.cli.evaluate import evaluate
 from nfn_cli.cli.fingerprint import fingerprint
 from nfn_cli.cli.predict_generalization import predict_generalization
 from nfn_cli.cli.predictors import predictors
+from nfn_cli.cli.quantization_report import quantization_report
 from nfn_cli.cli.reduce import reduce
+from nfn_cli.cli.scan import scan
 from nfn_cli.cli.session import Session, process
 from nfn_cli.cli.symmetry_report import symmetry_report
 from nfn_cli.cli.train import train
@@ -54,10 +56,12 @@ app.command("symmetry-report")(symmetry_report)
 app.command("canonicalize")(canonicalize)
 app.command("act")(act)
 app.command("reduce")(reduce)
+app.command("quantization-report")(quantization_report)
 app.command("equivalent")(equivalent)
 app.command("align")(align)
 app.command("digest")(digest)
 app.command("fingerprint")(fingerprint)
+app.command("scan")(scan)
 app.command("predict-generalization")(predict_generalization)
 app.command("predictors")(predictors)
 app.command("evaluate")(evaluate)

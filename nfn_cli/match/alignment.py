@@ -48,12 +48,14 @@ def aligned(
     restarts: int = 0,
     seed: int = 0,
     enough: Callable[[Wide], bool] = lambda ours: False,
+    gain: float = 1e-9,
 ) -> Alignment:
     """Search from where the matched sets lead, then `restarts` times from a random element.
 
     Args:
         weights: tensor -> weight of its squared differences.
         enough: asked with our moved weights after the first pass; stops the search.
+        gain: a sweep that makes the objective smaller by less than this part of it is the last.
     """
     best: State | None = None
     for attempt in range(restarts + 1):
@@ -65,7 +67,7 @@ def aligned(
         # a first guess may be worse than none: what is promised holds from here on
         state.trace = [cost(state.ours, state.theirs, weights)]
         if not enough(state.ours):
-            _alternate(state, seed + attempt)
+            _alternate(state, seed + attempt, gain)
         if best is None or state.trace[-1] < best.trace[-1]:
             best = state
         if enough(best.ours):
@@ -116,7 +118,7 @@ def _evidence(state: State, number: int, known: BoolArray, exchanged: set[int]) 
     return sum(state.ours[a.tensor].size / len(a.unit) for a in usable)
 
 
-def _alternate(state: State, seed: int) -> None:
+def _alternate(state: State, seed: int, gain: float) -> None:
     """Sweeps over all sets in random order until nothing gets better."""
     symmetry, generator = state.symmetry, np.random.default_rng(seed)
     for _ in range(_SWEEPS):
@@ -129,5 +131,5 @@ def _alternate(state: State, seed: int) -> None:
                 state.apply(sign_move(state, number, family))
             for family in range(unit_set.families["scale"]):
                 state.apply(scale_move(state, number, family))
-        if not state.trace[-1] < before * (1 - 1e-9):
+        if not state.trace[-1] < before * (1 - gain):
             return

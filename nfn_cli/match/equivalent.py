@@ -30,6 +30,8 @@ from nfn_cli.symmetry.unit_set import UnitSet
 # A few roundings of one entry, in units of the element type's step; nothing finer than float32 is asked for.
 _STEPS = {"float16": 2.0, "bfloat16": 2.0}
 _FLOAT32_TOLERANCE = 5e-6
+# On the way to a related network a sweep gains nearly all there is; slow gains are those of scales between unrelated ones.
+_GAIN = 0.05
 _STEP_SIZE = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
@@ -212,6 +214,7 @@ def _matched(pair: Pair, allowed: float, dead: bool) -> tuple[Alignment, float |
         even_weights(left.tensors, right.tensors),
         restarts=0,
         enough=_within(pair.symmetry, right.tensors, allowed / 4),
+        gain=_GAIN,
     )
     return found, pair.output_difference(found.element), compared(pair.symmetry, found.ours, right.tensors)
 
