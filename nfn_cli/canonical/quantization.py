@@ -104,7 +104,7 @@ def _error(values: Array, steps: FloatArray) -> Array:
     scaled: Array = values / column
     scaled -= np.rint(scaled)
     scaled *= column
-    return scaled
+    return np.asarray(scaled)
 
 
 def _squares(values: Array) -> FloatArray:
