@@ -17,7 +17,6 @@ from nfn_cli.cli.fingerprint import fingerprint
 from nfn_cli.cli.predict_generalization import predict_generalization
 from nfn_cli.cli.predictors import predictors
 from nfn_cli.cli.quantization_report import quantization_report
-from nfn_cli.cli.quantization_report import quantization_report
 from nfn_cli.cli.reduce import reduce
 from nfn_cli.cli.scan import scan
 from nfn_cli.cli.session import Session, process
@@ -57,7 +56,6 @@ app.command("symmetry-report")(symmetry_report)
 app.command("canonicalize")(canonicalize)
 app.command("act")(act)
 app.command("reduce")(reduce)
-app.command("quantization-report")(quantization_report)
 app.command("quantization-report")(quantization_report)
 app.command("equivalent")(equivalent)
 app.command("align")(align)
