@@ -39,4 +39,4 @@ def test_the_table_fits_80_columns_and_says_which_is_which() -> None:
     text = " ".join(run.out.split())
     assert "raw norms are of the weights as they stand and move when units are rescaled" in text
     assert "path norm l2" in text
-    assert "strides not known from tensor names" in text
+    assert "strides and pooling not known from tensor names" in text
