@@ -72,8 +72,10 @@ def test_another_function_has_another_form() -> None:
     assert distance(form(network, tensors)[0], form(network, other)[0]) > 1e-4
 
 
-def test_ranges_are_equal_along_a_chain() -> None:
-    found, _ = form(*mlp(1, "relu", (4, 9, 8, 3)))
+@pytest.mark.parametrize("widths", [(4, 9, 8, 3), (30, 300, 200, 10)])
+def test_ranges_are_equal_along_a_chain(widths: tuple[int, ...]) -> None:
+    """Wide ones are solved on few of their entries: the ranges are those of all."""
+    found, _ = form(*mlp(1, "relu", widths))
     for before, after in (("layers.0", "layers.1"), ("layers.1", "layers.2")):
         assert np.allclose(rows(found[f"{before}.weight"]), columns(found[f"{after}.weight"]), rtol=1e-8)
 
@@ -136,6 +138,27 @@ def test_folding_again_changes_no_bit() -> None:
     twice = fold_batch_norms([network], once, {}).tensors
     assert any(not np.array_equal(once[name], single[name]) for name in single)
     assert all(np.array_equal(array, once[name]) for name, array in twice.items())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_element_types_keep_their_type_and_function(dtype: str) -> None:
+    import ml_dtypes  # noqa: F401 — tells numpy of bfloat16
+
+    network, tensors = separable(1)
+    narrow = {name: array.astype(np.dtype(dtype)) for name, array in tensors.items()}
+    found, made = form(network, narrow)
+    assert made.relative_change <= made.tolerance
+    assert all(array.dtype == np.dtype(dtype) for array in found.values())
+
+
+@pytest.mark.parametrize("value", [0.0, -1e-30])
+def test_channels_that_a_norm_turns_off_do_not_break_the_laws(value: float) -> None:
+    network, tensors = separable(4)
+    tensors["na.weight"][1], tensors["ndw.weight"][3] = value, value
+    for options in (FOLDED, CanonicalOptions("equalize")):
+        once, made = form(network, tensors, options)
+        assert made.relative_change < 1e-9
+        assert distance(once, form(network, once, options)[0]) < 1e-8
 
 
 def transposed(seed: int) -> tuple[Network, Tensors]:
