@@ -15,9 +15,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCES = tuple(Path(__file__).with_name("native") / name for name in ("convolution.c", "layer_end.c"))
+SOURCES = tuple(Path(__file__).with_name("native") / name for name in ("convolution.c", "layer_end.c", "sine_fit.c"))
 VECTOR = 8  # numbers that the C code takes at a time: channels must be multiples
 _FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
+_LIBRARIES = ("-lm",)
 
 
 @cache
@@ -29,7 +30,7 @@ def native_library() -> ctypes.CDLL | None:
     try:
         with tempfile.TemporaryDirectory(prefix="nfn-") as folder:
             target = Path(folder) / "zoo.so"
-            command = [*shlex.split(compiler), *_FLAGS, "-o", str(target), *map(str, SOURCES)]
+            command = [*shlex.split(compiler), *_FLAGS, "-o", str(target), *map(str, SOURCES), *_LIBRARIES]
             subprocess.run(command, check=True, capture_output=True, timeout=120)
             return ctypes.CDLL(str(target))
     except (OSError, ValueError, subprocess.SubprocessError):

@@ -181,6 +181,22 @@ def done(job: Job, how: NameOptions) -> list[Record]:
         return [_failed(job.key, SurroundingsFailed("not enough memory", where=job.key, code="memory"))]
 
 
+def done_in(folder: str, job: Job, how: NameOptions) -> list[Record]:
+    """`done`, where the paths of the job and of `how` are relative to `folder`: for processes that were started elsewhere."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        reason = error.strerror or "cannot be entered"
+        return [_failed(job.key, SurroundingsFailed(reason, where=printable(folder), code="no-such-file"))]
+    return done(job, how)
+
+
+def died(job: Job) -> Record:
+    """Of a job that took the process that did it down."""
+    reason = SurroundingsFailed("the process that read it was killed", where=printable(job.key), code="worker-died")
+    return _failed(job.key, reason)
+
+
 def _of_file(path: str, how: NameOptions) -> str:
     try:
         checkpoint = load(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +16,7 @@ from typing import Any
 from nfn_cli.errors import SurroundingsFailed
 from nfn_cli.graph import NameOptions
 from nfn_cli.printable import printable
-from nfn_cli.zoo.scan_jobs import Job, Record, done
+from nfn_cli.zoo.scan_jobs import Job, Record, died, done, done_in
 
 Results = Iterator[tuple[Job, list[Record], bool]]
 Known = Callable[[Job], list[Record] | None]  # what an earlier scan found out
@@ -37,7 +39,7 @@ def with_processes(jobs: Iterable[Job], how: NameOptions, known: Known, count: i
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             yield from _in_order(
-                jobs, known, lambda job: pool.submit(done, job, how), lambda task: task.result(), count
+                jobs, known, lambda job: pool.submit(done, job, how), lambda _, task: list(task.result()), count
             )
         except BrokenProcessPool:
             raise SurroundingsFailed(
@@ -48,39 +50,70 @@ def with_processes(jobs: Iterable[Job], how: NameOptions, known: Known, count: i
 
 
 def with_ray(jobs: Iterable[Job], how: NameOptions, known: Known, address: str) -> Results:
-    """On a cluster whose machines see the same paths and have this package.
+    """On a cluster whose machines see the same paths and have this package; "local" starts one here for the time of the scan.
 
     Raises:
         SurroundingsFailed: Ray is missing (code "missing-extra"), or the cluster does not answer (code "ray-failed").
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a network call that nobody asked for
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures are reported below, in one line
     try:
         ray: Any = import_module("ray")
     except ImportError:
         raise SurroundingsFailed("ray is missing", fix="pip install 'nfn-cli[ray]'", code="missing-extra") from None
+    for name in ("ray", "ray._private"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    _check_that_somebody_listens(address)
     try:
-        ray.init(address=None if address == "local" else address, log_to_driver=False)
-        remote = ray.remote(done)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        remote = ray.remote(done_in)
         count = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        yield from _in_order(jobs, known, lambda job: remote.remote(job, how), ray.get, count)
-    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
-        reason = printable(str(error).split("\n")[0], 100)
-        raise SurroundingsFailed(f"the cluster failed ({reason})", where=address, code="ray-failed") from None
+        here = os.getcwd()
+
+        def result(job: Job, task: Any) -> list[Record]:
+            try:
+                return list(ray.get(task))
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+                return [died(job)]
+
+        yield from _in_order(jobs, known, lambda job: remote.remote(here, job, how), result, count)
+    except (ray.exceptions.RayError, ConnectionError, ImportError, RuntimeError, ValueError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+        # of an exception in a task Ray tells the place first and the reason last
+        reason = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0]
+        raise SurroundingsFailed(
+            f"the cluster failed ({printable(reason, 100)})",
+            where=printable(address),
+            fix="same Ray and nfn on all its machines? a cluster with a token is joined with RAY_AUTH_MODE=token",
+            code="ray-failed",
+        ) from None
     finally:
         ray.shutdown()
+
+
+def _check_that_somebody_listens(address: str) -> None:
+    """Ray itself tries for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or "no answer"
+            raise SurroundingsFailed(f"no cluster there ({reason})", where=printable(address), code="ray-failed") from None
 
 
 def _in_order(
     jobs: Iterable[Job],
     known: Known,
     submit: Callable[[Job], Any],
-    result: Callable[[Any], list[Record]],
+    result: Callable[[Job, Any], list[Record]],
     workers: int,
 ) -> Results:
     waiting: deque[tuple[Job, list[Record] | None, Any]] = deque()
 
     def first() -> tuple[Job, list[Record], bool]:
         job, before, task = waiting.popleft()
-        return (job, result(task), False) if before is None else (job, before, True)
+        return (job, result(job, task), False) if before is None else (job, before, True)
 
     for job in jobs:
         before = known(job)

@@ -1,0 +1,83 @@
+"""zoo/inr_population.py: how the INRs of a zoo are fitted: drawn, so that readers meet what other people's fits look like. No torch.
+
+Networks that are fitted at once (a group) share ω, coordinates and the betas of Adam; everything else is drawn for each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nfn_cli.zoo.sine_network import INITIALIZATIONS, SineNetwork
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+RANGES = ((0.0, 1.0), (-1.0, 1.0))  # what pixel values 0 and 255 become
+STANDARDIZED = 0.15  # share of networks whose pixels have mean 0 and variance 1 over the data set
+RATES = (1e-3, 2e-2)
+PSNRS = (20.0, 60.0)  # dB at which fits stop, if they get there; more often at the lower end
+USUAL_OMEGA, OMEGAS = 30.0, (10.0, 50.0)
+UNUSUAL = 0.2  # share of groups with another ω than the usual one
+BETAS = ((0.9, 0.999), (0.9, 0.99), (0.8, 0.95))
+
+
+@dataclass(frozen=True)
+class FitDraw:
+    """Attributes: per group: network, centred (coordinates of pixel centres, not −1 … 1 inclusive), betas; per network (m,):
+    initialization, rates, steps (at most), psnr (at which to stop), low, high (of pixel values 0 and 255)."""
+
+    network: SineNetwork
+    centred: bool
+    betas: tuple[float, float]
+    initialization: Array
+    rates: Array
+    steps: Array
+    psnr: Array
+    low: Array
+    high: Array
+
+
+def draw_fits(
+    widths: tuple[int, ...],
+    omega: float | None,
+    most_steps: int,
+    standard: tuple[float, float],
+    size: int,
+    generator: np.random.Generator,
+) -> FitDraw:
+    """Settings of a group.
+
+    Args:
+        omega: of every layer; None draws it.
+        standard: low and high of pixels standardized over the data set.
+    """
+    drawn = float(np.round(generator.uniform(*OMEGAS), 1)) if generator.random() < UNUSUAL else USUAL_OMEGA
+    network = SineNetwork(widths, (drawn if omega is None else omega,) * (len(widths) - 2))
+    which = generator.integers(len(RANGES), size=size)
+    ranges = np.array(RANGES)[which]
+    ranges[generator.random(size) < STANDARDIZED] = standard
+    return FitDraw(
+        network=network,
+        centred=bool(generator.random() < 0.3),
+        betas=BETAS[int(generator.integers(len(BETAS)))],
+        initialization=generator.choice(INITIALIZATIONS, size, p=(0.6, 0.1, 0.1, 0.1, 0.1)),
+        rates=np.exp(generator.uniform(*np.log(RATES), size)),
+        steps=np.full(size, most_steps),
+        psnr=PSNRS[0] + (PSNRS[1] - PSNRS[0]) * generator.random(size) ** 1.5,
+        low=ranges[:, 0],
+        high=ranges[:, 1],
+    )
+
+
+def pixel_coordinates(height: int, width: int, centred: bool) -> Array:
+    """(2, height · width) float32 in [−1, 1]: row first, then column, as `get_mgrid` of Sitzmann et al. 2020."""
+
+    def along(size: int) -> Array:
+        if centred:
+            return np.asarray((2 * np.arange(size) + 1) / size - 1, np.float32)
+        return np.linspace(-1, 1, size, dtype=np.float32)
+
+    rows, columns = np.meshgrid(along(height), along(width), indexing="ij")
+    return np.stack([rows.reshape(-1), columns.reshape(-1)])
