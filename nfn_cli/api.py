@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nfn_cli.checkpoint import Checkpoint, load
-from nfn_cli.errors import NfnError
+from nfn_cli.errors import NfnError, WrongUsage
 from nfn_cli.graph import NameOptions, Network, find_networks
 from nfn_cli.printable import printable
 from nfn_cli.symmetry import GroupElement, Report
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from nfn_cli.checkpoint import Saved
     from nfn_cli.checkpoint.digest import Digest
     from nfn_cli.match.align import Aligned
+    from nfn_cli.match.barrier import Barrier
     from nfn_cli.match.equivalent import Equivalence
+    from nfn_cli.match.merge_result import Merged
     from nfn_cli.predictors import Prediction
 
 
@@ -213,6 +215,87 @@ def align(
     return _align(model.checkpoint, model.networks, other.checkpoint, other.networks, restarts=restarts, seed=seed)
 
 
+def merge(
+    sources: Sequence[str | Path | Checkpoint | Model],
+    options: NameOptions = NameOptions(),
+    *,
+    weights: Sequence[float] | None = None,
+    data: str | Path | None = None,
+    batch_norm_data: str | Path | None = None,
+    batch_norm: str = "recompute",
+    pixels: tuple[float, float] = (-1.0, 1.0),
+    rows: int = 1000,
+    rounds: int = 10,
+    restarts: int = 0,
+    seed: int = 0,
+) -> Merged:
+    """The weighted mean of aligned networks; see `nfn_cli.match.merge.merge`. Nothing is written.
+
+    Args:
+        data: inputs to run (see `nfn_cli.zoo.network_inputs`), on which batch norm statistics are measured; with labels,
+            loss and accuracy too.
+        batch_norm_data: other inputs for the statistics.
+        batch_norm: "recompute" (where there are data) or "average".
+        pixels: what 0 and 255 of images become.
+        rows: inputs to run at most.
+    """
+    from nfn_cli.match.merge import Source
+    from nfn_cli.match.merge import merge as _merge
+    from nfn_cli.zoo.networks_on_data import DataSet, merged_on
+
+    if data is None and batch_norm_data is not None:
+        raise WrongUsage("batch norm data without data", fix="--data alone is enough")
+    shown = None if data is None else DataSet(data, batch_norm_data, batch_norm, pixels, rows)
+    models = [open_model(source, options) for source in sources]
+    merged = _merge(
+        [Source(model.checkpoint, model.networks) for model in models],
+        weights=weights,
+        rounds=rounds,
+        restarts=restarts,
+        seed=seed,
+    )
+    if shown is None:
+        return merged
+    with _located(models[0]):
+        return merged_on(merged, models[0].networks, shown)
+
+
+def barrier(
+    left: str | Path | Checkpoint | Model,
+    right: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    *,
+    data: str | Path,
+    batch_norm_data: str | Path | None = None,
+    batch_norm: str = "recompute",
+    points: int = 11,
+    pixels: tuple[float, float] = (-1.0, 1.0),
+    rows: int = 1000,
+    restarts: int = 0,
+    seed: int = 0,
+) -> Barrier:
+    """Loss on the straight line between two networks, as they are and aligned; see `nfn_cli.match.barrier`.
+
+    Args:
+        points: networks on each line, both ends with them.
+        data, batch_norm_data, batch_norm, pixels, rows: as for `merge`; statistics are measured at every point.
+    """
+    from nfn_cli.match.barrier import Barrier, shares_of
+    from nfn_cli.match.merge_average import Renamed
+    from nfn_cli.match.pairing import paired_names
+    from nfn_cli.zoo.networks_on_data import DataSet, curves_on
+
+    shares = shares_of(points)
+    shown = DataSet(data, batch_norm_data, batch_norm, pixels, rows)
+    one, other = open_model(left, options), open_model(right, options)
+    done = align(other, one, restarts=restarts, seed=seed)
+    names = paired_names(one.networks, other.networks)
+    given, moved = (Renamed(each.tensors, names) for each in (other.checkpoint, done.checkpoint))
+    with _located(one):
+        found = curves_on(one.networks, one.checkpoint.tensors, given, moved, shares, shown)
+    return Barrier(shares, found, done.objective, done.start, done.distance)
+
+
 def act(
     element: GroupElement,
     source: str | Path | Checkpoint | Model,
@@ -288,10 +371,12 @@ __all__ = [
     "NameOptions",
     "act",
     "align",
+    "barrier",
     "canonicalize",
     "digest",
     "equivalent",
     "load",
+    "merge",
     "open_model",
     "predict_generalization",
     "predict_many",
