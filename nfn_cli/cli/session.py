@@ -45,6 +45,16 @@ class Session:
         except MemoryError:
             self.fail(path, SurroundingsFailed("not enough memory", where=path, code="memory"))
 
+    @contextmanager
+    def collected(self, path: str, failed: dict[str, NfnError]) -> Iterator[None]:
+        """Keep the error of one input for later, for commands that work on all inputs at once."""
+        try:
+            yield
+        except NfnError as error:
+            failed[path] = error
+        except MemoryError:
+            failed[path] = SurroundingsFailed("not enough memory", where=path, code="memory")
+
     def fail(self, path: str, error: NfnError) -> None:
         self.code = max(self.code, int(error.exit_code))
         if self.as_json:

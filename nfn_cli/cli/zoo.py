@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from nfn_cli.cli.zoo_fit_inrs import fit_inrs
 from nfn_cli.cli.zoo_import import import_
 from nfn_cli.cli.zoo_info import info
 from nfn_cli.cli.zoo_split import split
@@ -20,3 +21,4 @@ zoo.command("import")(import_)
 zoo.command("info")(info)
 zoo.command("split")(split)
 zoo.command("train-cnns")(train_cnns)
+zoo.command("fit-inrs")(fit_inrs)

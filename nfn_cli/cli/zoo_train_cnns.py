@@ -10,7 +10,7 @@ import typer
 from nfn_cli.cli import options as o
 
 if TYPE_CHECKING:
-    from nfn_cli.zoo.training_run import MakingPlan, Progress
+    from nfn_cli.zoo.training_run import MakingPlan
 
 _POPULATION, _MACHINE = "The population", "The machine"
 
@@ -103,6 +103,7 @@ def train_cnns(
     """
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.session import Session
+    from nfn_cli.cli.work_progress import cores, work_progress
     from nfn_cli.zoo.images import read_images
     from nfn_cli.zoo.training_run import make_zoo
 
@@ -113,7 +114,7 @@ def train_cnns(
         )
         groups = -(-runs // plan.group_size)
         images = read_images(data, gray)
-        trained = make_zoo(output, plan, images, groups, threads or _cores(), _progress())
+        trained = make_zoo(output, plan, images, groups, threads or cores(), work_progress("training {} networks"))
         answer = {
             "schema": "nfn.zoo-train-cnns/1",
             "path": str(output),
@@ -138,10 +139,11 @@ def _plan(
     dtype: str,
     device: str,
 ) -> MakingPlan:
+    from nfn_cli.cli.work_progress import device_of
     from nfn_cli.zoo.population import ACTIVATIONS_OF
     from nfn_cli.zoo.training_run import GROUP_SIZES, MakingPlan
 
-    device = _device(device)
+    device = device_of(device)
     _one_of("--architecture", architecture, tuple(ACTIVATIONS_OF))
     _one_of("--dtype", dtype, ("auto", "float32", "bfloat16"))
     names = ACTIVATIONS_OF[architecture] if activation is None else tuple(dict.fromkeys(activation.split(",")))
@@ -170,59 +172,3 @@ def _steps_of(fractions: str, steps: int) -> tuple[int, ...]:
     except ValueError:
         raise WrongUsage(f"{fractions!r} are not numbers", where="--checkpoints", fix="for example 0.3,1") from None
     return checkpoint_steps(steps, numbers)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    from nfn_cli.errors import SurroundingsFailed
-
-    _one_of("--device", name, ("auto", "cpu", "cuda"))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SurroundingsFailed("there is no CUDA device", where="--device", fix="use --device cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _progress() -> Progress:
-    """A bar with the time left on standard error where a person watches; silence elsewhere."""
-    import sys
-
-    from nfn_cli.zoo.training_run import Progress
-
-    if not sys.stderr.isatty():
-        return Progress()
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    class Shown(Progress):
-        def __init__(self) -> None:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-            )
-            # groups differ in cost and end together: a long window keeps the estimate still
-            self.bar = Bar(*columns, console=Console(stderr=True), speed_estimate_period=600)
-
-        def begin(self, total: float, done: float, networks: int) -> None:
-            self.bar.start()
-            self.task = self.bar.add_task(f"training {networks} networks", total=total)
-            self.bar.update(self.task, completed=done)
-
-        def advance(self, work: float) -> None:
-            self.bar.advance(self.task, work)
-
-        def end(self) -> None:
-            self.bar.stop()
-
-    return Shown()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph
-from nfn_cli.networks.graph_evaluator import evaluate_stacked, takes_input
+from nfn_cli.networks.graph_evaluator import evaluate_stacked, takes_input, unknown_in
+from nfn_cli.networks.graph_evaluator.shapes import traced
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ORDERS = ("row-column", "column-row")
@@ -42,6 +43,10 @@ class Coordinates:
         pair = (rows, columns) if self.order == ORDERS[0] else (columns, rows)
         return np.stack([each.reshape(-1) for each in pair], axis=-1)
 
+    def as_text(self) -> str:
+        """As `--coordinates` takes them."""
+        return f"{self.low:g},{self.high:g},{self.order}" + (",centred" if self.centred else "")
+
     def _along(self, size: int) -> Array:
         if self.centred:
             return self.low + (self.high - self.low) * (np.arange(size) + 0.5) / size
@@ -52,7 +57,8 @@ def inr_channels(graph: Graph) -> int:
     """Channels of the image that a network shows: 1 or 3.
 
     Raises:
-        Refused: it does not take points of the plane to grey values or colours (code "not-an-inr").
+        Refused: it does not take points of the plane to grey values or colours (code "not-an-inr"), or is not known
+            well enough to be run (code "unknown-function").
     """
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise _not_an_inr(f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs")
@@ -60,14 +66,22 @@ def inr_channels(graph: Graph) -> int:
     if len(shape) != 2 or shape[-1] != 2:
         sizes = " × ".join("any" if size is None else str(size) for size in shape[1:])
         raise _not_an_inr(f"its input is {sizes or 'one number'}, not the two coordinates of a point")
-    if not takes_input(graph, (2,)):
-        raise _not_an_inr("it cannot be run on two coordinates")
-    probe = torch.zeros(2, 2, dtype=torch.float64)
-    ones = {name: torch.zeros(1, *size, dtype=torch.float64) for name, size in graph.parameter_shapes.items()}
-    found = evaluate_stacked(graph, ones, {graph.inputs[0].name: probe})[0]
-    if found.ndim != 3 or found.shape[-1] not in _CHANNELS:
-        raise _not_an_inr(f"a point gets {' × '.join(map(str, found.shape[2:]))} numbers, not a grey value or a colour")
-    return int(found.shape[-1])
+    reason = takes_input(graph, (2,))
+    if reason is not None:
+        raise _not_an_inr(reason)
+    answers = traced(graph, {graph.inputs[0].name: (2,)}, lambda op, shape: None)
+    found = answers[0][1:] if answers else ()
+    if len(found) != 1 or found[0] not in _CHANNELS:
+        sizes = " × ".join(map(str, found)) or "one"
+        raise _not_an_inr(f"a point gets {sizes} numbers, not a grey value or a colour")
+    unknown = unknown_in(graph)
+    if unknown:
+        raise Refused(
+            f"it cannot be run: {unknown[0]}",
+            fix="name the activation, and ω: --activation sin --omega 30",
+            code="unknown-function",
+        )
+    return int(found[0])
 
 
 def render(
@@ -89,6 +103,18 @@ def render(
         parts = [evaluate_stacked(graph, tensors, {name: some})[0] for some in _blocks(points)]
     whole = torch.cat(parts, dim=1)
     return whole.reshape(len(whole), height, width, -1)
+
+
+def seen_range(lowest: float, highest: float) -> tuple[float, float]:
+    """Values of black and white, told from those that an INR takes.
+
+    [0, 1] or [−1, 1] where they nearly fit, as nearly all fits are made in one of them; else the values themselves.
+    """
+    if lowest >= -0.35 and highest <= 1.35:
+        return 0.0, 1.0
+    if lowest >= -1.6 and highest <= 1.6:
+        return -1.0, 1.0
+    return lowest, highest if highest > lowest else lowest + 1.0
 
 
 def _blocks(points: Tensor) -> Iterator[Tensor]:

@@ -69,12 +69,12 @@ class ImageData:
         return found.hexdigest()
 
 
-def read_images(path: str | Path, grey: bool) -> ImageData:
+def read_images(path: str | Path, grey: bool | None) -> ImageData:
     """Read an image set.
 
     Args:
         path: see the top of this file.
-        grey: one channel, 0.299 R + 0.587 G + 0.114 B; otherwise three.
+        grey: one channel, 0.299 R + 0.587 G + 0.114 B, or three; None as the images have it.
 
     Raises:
         SurroundingsFailed: nothing there, or Pillow is needed and missing.
@@ -96,7 +96,7 @@ def read_images(path: str | Path, grey: bool) -> ImageData:
     return ImageData(name + ("-grey" if grey and coloured else ""), train, test)
 
 
-def _checked(part: ImageSet, grey: bool, path: Path) -> ImageSet:
+def _checked(part: ImageSet, grey: bool | None, path: Path) -> ImageSet:
     images, labels = part.images, part.labels
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise Refused(
@@ -117,7 +117,7 @@ def _checked(part: ImageSet, grey: bool, path: Path) -> ImageSet:
         raise Refused("labels are not small non-negative integers", where=printable(path), code="bad-images")
     if images.shape[-1] == 3 and grey:
         images = np.concatenate([_greyed(images[start : start + 4096]) for start in range(0, len(images), 4096)])
-    elif images.shape[-1] == 1 and not grey:
+    elif images.shape[-1] == 1 and grey is False:
         images = np.repeat(images, 3, axis=-1)
     return ImageSet(np.ascontiguousarray(images), labels)
 

@@ -122,7 +122,9 @@ def _fit_group(
     height, width, channels = data.train.images.shape[1:]
     widths = (2, *plan.hidden, channels)
     draw = draw_fits(widths, plan.omega, plan.steps, _standard(data.train), len(jobs.index), generator)
-    images = np.where(jobs.is_test[:, None, None, None], *(_shown(part, jobs.index) for part in (data.test, data.train)))
+    images = np.where(
+        jobs.is_test[:, None, None, None], *(_shown(part, jobs.index) for part in (data.test, data.train))
+    )
     spread = (draw.high - draw.low)[:, None, None, None]
     targets = (images * (spread / 255) + draw.low[:, None, None, None]).astype(np.float32)
     targets = targets.reshape(len(images), height * width, channels).transpose(0, 2, 1)

@@ -1,4 +1,4 @@
-"""zoo/inr_population.py: how the INRs of a zoo are fitted: drawn, so that readers meet what other people's fits look like. No torch.
+"""zoo/inr_population.py: how the INRs of a zoo are fitted: drawn, to be like the fits of many people. No torch.
 
 Networks that are fitted at once (a group) share ω, coordinates and the betas of Adam; everything else is drawn for each.
 """
@@ -63,7 +63,7 @@ def draw_fits(
         centred=bool(generator.random() < 0.3),
         betas=BETAS[int(generator.integers(len(BETAS)))],
         initialization=generator.choice(INITIALIZATIONS, size, p=(0.6, 0.1, 0.1, 0.1, 0.1)),
-        rates=np.exp(generator.uniform(*np.log(RATES), size)),
+        rates=np.exp(generator.uniform(np.log(RATES[0]), np.log(RATES[1]), size)),
         steps=np.full(size, most_steps),
         psnr=PSNRS[0] + (PSNRS[1] - PSNRS[0]) * generator.random(size) ** 1.5,
         low=ranges[:, 0],

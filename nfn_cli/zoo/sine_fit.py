@@ -80,12 +80,15 @@ def fit_sines(
     def fit_rows(rows: slice) -> int:
         part = {name: array[rows] for name, array in arrays.items()}
         if native:
-            shape = {"widths": np.array(network.widths, np.int64), "frequencies": np.float32(network.omegas)}
+            shape: dict[str, Array] = {
+                "widths": np.array(network.widths, np.int64),
+                "frequencies": np.array(network.omegas, np.float32),
+            }
             numbers = {"beta1": settings.betas[0], "beta2": settings.betas[1], "epsilon": _EPSILON}
             native_fit({"coordinates": coordinates, **part, **shape}, numbers)
         else:
             _fit_in_torch(network, coordinates, part, settings.betas, device)
-        return rows.stop - rows.start
+        return len(part["steps"])
 
     size = _AT_A_TIME["native" if native else device]
     batches = [slice(start, min(start + size, count)) for start in range(0, count, size)]

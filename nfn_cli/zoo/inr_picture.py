@@ -1,0 +1,121 @@
+"""zoo/inr_picture.py: one INR as a picture of bytes. Knows networks/inr.py and what files say; no file, no command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from nfn_cli.checkpoint.finite import check_finite
+from nfn_cli.checkpoint.model import Checkpoint
+from nfn_cli.errors import Refused
+from nfn_cli.graph.model import Network
+from nfn_cli.networks.inr import ORDERS, Coordinates, inr_channels, render, seen_range
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_SIZE = (128, 128)
+_LARGEST_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Attributes: picture: (height, width, 1 or 3) uint8; lowest, highest: values that the INR takes there; low, high: those
+    that became 0 and 255."""
+
+    picture: Array
+    lowest: float
+    highest: float
+    low: float
+    high: float
+
+    def as_json(self) -> dict[str, Any]:
+        height, width, channels = self.picture.shape
+        return {
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "lowest": self.lowest,
+            "highest": self.highest,
+            "range": [self.low, self.high],
+        }
+
+
+def only_inr(networks: tuple[Network, ...]) -> Network:
+    """The one network of a file.
+
+    Raises:
+        Refused: there are several (code "several-networks").
+    """
+    if len(networks) != 1:
+        raise Refused(
+            f"the file holds {len(networks)} networks",
+            fix="name the weights of one with --layers",
+            code="several-networks",
+        )
+    return networks[0]
+
+
+def rendered(
+    checkpoint: Checkpoint,
+    networks: tuple[Network, ...],
+    *,
+    size: tuple[int, int] | None = None,
+    coordinates: Coordinates | None = None,
+    pixels: tuple[float, float] | None = None,
+) -> Rendered:
+    """What an INR shows.
+
+    Args:
+        size: (height, width); None as the file's metadata say, else 128 × 128.
+        coordinates, pixels: where pixels lie, and values of black and white; None as the metadata say, else the usual ones,
+            or those that the values fit.
+
+    Raises:
+        Refused: no INR, or one with weights or values that are not finite.
+    """
+    network = only_inr(networks)
+    inr_channels(network.graph)
+    names = network.graph.parameter_shapes
+    check_finite(checkpoint, names)
+    stacked = {name: torch.from_numpy(np.asarray(checkpoint.tensors[name], np.float64)[None]) for name in names}
+    height, width = size or _stated_size(checkpoint.metadata) or _SIZE
+    where = coordinates or stated_coordinates(checkpoint.metadata) or Coordinates()
+    values = render(network.graph, stacked, height, width, where)[0].numpy()
+    if not np.isfinite(values).all():
+        raise Refused("its values are not finite", code="not-finite")
+    lowest, highest = float(values.min()), float(values.max())
+    low, high = pixels or _stated_range(checkpoint.metadata) or seen_range(lowest, highest)
+    scaled = np.clip((values - low) / (high - low), 0, 1)
+    return Rendered(np.rint(255 * scaled).astype(np.uint8), lowest, highest, low, high)
+
+
+def stated_coordinates(metadata: Mapping[str, str]) -> Coordinates | None:
+    """What `nfn fit-inr` wrote of coordinates, or None."""
+    words = metadata.get("coordinates", "").split(",")
+    ends = _numbers(words[:2], 2)
+    if ends is None or ends[0] == ends[1] or len(words) < 3 or words[2] not in ORDERS:
+        return None
+    return Coordinates(ends[0], ends[1], words[2], "centred" in words[3:])
+
+
+def _stated_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    sides = [metadata.get(name, "") for name in ("height", "width")]
+    if not all(side.isdecimal() and len(side) < 6 and 0 < int(side) <= _LARGEST_SIDE for side in sides):
+        return None
+    return int(sides[0]), int(sides[1])
+
+
+def _stated_range(metadata: Mapping[str, str]) -> tuple[float, float] | None:
+    ends = _numbers(metadata.get("range", "").split(","), 2)
+    return None if ends is None or ends[0] == ends[1] else (ends[0], ends[1])
+
+
+def _numbers(words: list[str], count: int) -> list[float] | None:
+    try:
+        found = [float(word) for word in words]
+    except ValueError:
+        return None
+    return found if len(found) == count and all(abs(number) < 1e6 for number in found) else None
