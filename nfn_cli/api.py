@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nfn_cli.checkpoint.digest import Digest
     from nfn_cli.match.align import Aligned
     from nfn_cli.match.barrier import Barrier
+    from nfn_cli.match.diff_model import Difference
     from nfn_cli.match.equivalent import Equivalence
     from nfn_cli.match.merge_result import Merged
     from nfn_cli.predictors import Prediction
@@ -198,6 +199,20 @@ def equivalent(
 
     one, other = open_model(left, options), open_model(right, options)
     return _equivalent(one.checkpoint, one.networks, other.checkpoint, other.networks, tolerance=tolerance)
+
+
+def diff(
+    left: str | Path | Checkpoint | Model,
+    right: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    *,
+    tolerance: float | None = None,
+) -> Difference:
+    """What became of each unit between two networks of one architecture up to widths; see `nfn_cli.match.diff.diff`."""
+    from nfn_cli.match.diff import diff as _diff
+
+    one, other = open_model(left, options), open_model(right, options)
+    return _diff(one.checkpoint, one.networks, other.checkpoint, other.networks, tolerance=tolerance)
 
 
 def align(
@@ -373,6 +388,7 @@ __all__ = [
     "align",
     "barrier",
     "canonicalize",
+    "diff",
     "digest",
     "equivalent",
     "load",

@@ -10,6 +10,7 @@ from nfn_cli.cli.act import act
 from nfn_cli.cli.align import align
 from nfn_cli.cli.audit_invariance import audit_invariance
 from nfn_cli.cli.canonicalize import canonicalize
+from nfn_cli.cli.diff import diff
 from nfn_cli.cli.digest import digest
 from nfn_cli.cli.equivalent import equivalent
 from nfn_cli.cli.evaluate import evaluate
@@ -58,6 +59,7 @@ app.command("act")(act)
 app.command("reduce")(reduce)
 app.command("quantization-report")(quantization_report)
 app.command("equivalent")(equivalent)
+app.command("diff")(diff)
 app.command("align")(align)
 app.command("digest")(digest)
 app.command("fingerprint")(fingerprint)

@@ -1,0 +1,114 @@
+"""match/diff.py: how two networks differ, unit by unit, after the best group element brought one to the other.
+
+Both are reduced first (dead units and repeats set aside), laid into one network that has room for both, and aligned in the balanced
+frame; widths may differ. Knows alignment; no file, no command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nfn_cli.checkpoint.model import Checkpoint
+from nfn_cli.errors import AnswerIsNo, Refused, WrongUsage
+from nfn_cli.graph.model import Network
+from nfn_cli.match.alignment import aligned
+from nfn_cli.match.comparison import compared, cost, even_weights
+from nfn_cli.match.diff_distance import Distances, distances
+from nfn_cli.match.diff_model import Difference, TensorDifference
+from nfn_cli.match.diff_pair import WidePair, paired_up_to_widths, side_by_side
+from nfn_cli.match.diff_reduction import Side, as_given, without_redundancy
+from nfn_cli.match.diff_scales import settled_scales
+from nfn_cli.match.diff_units import Matched, set_difference
+from nfn_cli.match.diff_widths import lent_widths
+from nfn_cli.match.equivalent import default_tolerance, equivalent
+from nfn_cli.match.frame import Wide
+from nfn_cli.match.pairing import paired_names
+from nfn_cli.symmetry.element import to_flat
+
+# Sweeps that gain less than this part are slow gains of scales between unrelated networks.
+_GAIN = 1e-3
+
+
+def diff(
+    left: Checkpoint,
+    left_networks: Sequence[Network],
+    right: Checkpoint,
+    right_networks: Sequence[Network],
+    *,
+    tolerance: float | None = None,
+) -> Difference:
+    """Match the units of two networks of one architecture up to widths, and say what became of each.
+
+    Args:
+        tolerance: the residual of a unit that counts as none; default: what rounding to the element types does.
+
+    Raises:
+        Refused: more than widths differs, or units cannot be matched partially where they do (code
+            "different-architectures"), or weights are not finite.
+        WrongUsage: the tolerance is not a positive number.
+    """
+    if tolerance is not None and not tolerance > 0:
+        raise WrongUsage("the tolerance must be a positive number", code="wrong-usage")
+    given = as_given(left, left_networks), as_given(right, right_networks)
+    allowed = default_tolerance(paired_up_to_widths(*given)) if tolerance is None else tolerance
+    sides, pair, notes = _comparable(given)
+    matched, found = _matched(pair, allowed)
+    unit_sets = tuple(
+        set_difference(number, unit_set, matched, sides) for number, unit_set in enumerate(pair.symmetry.unit_sets)
+    )
+    tensors = _tensors(given, found)
+    agree = all(unit.status in ("same", "dead") for unit_set in unit_sets for unit in unit_set.units)
+    agree = agree and all(tensor.residual <= allowed for tensor in tensors)
+    if agree and (sides[0].reduced or sides[1].reduced):
+        # repeated units may share out what reads them in any way: the group does not
+        agree = equivalent(left, left_networks, right, right_networks, tolerance=tolerance).equivalent
+    return Difference(agree, found.overall, allowed, unit_sets, tensors, notes)
+
+
+def _comparable(given: tuple[Side, Side]) -> tuple[tuple[Side, Side], WidePair, tuple[str, ...]]:
+    """Both without dead and repeated units; as they are where that cannot be, and why."""
+    try:
+        with np.errstate(all="ignore"):
+            sides = without_redundancy(given[0]), without_redundancy(given[1])
+        return sides, side_by_side(*sides), ()
+    except (Refused, AnswerIsNo) as error:
+        pair = side_by_side(*given)  # if this is refused too, the reason counts
+        return given, pair, (f"dead and repeated units were not looked for: {error.what}",)
+
+
+def _matched(pair: WidePair, allowed: float) -> tuple[Matched, Distances]:
+    symmetry = pair.symmetry
+    left, right = pair.frames()
+    weights = even_weights(left.tensors, right.tensors)
+
+    def enough(ours: Wide) -> bool:
+        return compared(symmetry, ours, right.tensors).residual <= allowed / 4
+
+    found = aligned(symmetry, left, right, weights, enough=enough, gain=_GAIN)
+    numbers = pair.numbers[0][to_flat(symmetry, found.element).permutation]
+    shared = (numbers >= 0) & (pair.numbers[1] >= 0)
+    # of two choices of scales, the one under which more is the same
+    settled = settled_scales(symmetry, found.ours, right.tensors, weights, shared, allowed)
+    tried = []
+    for ours in (found.ours, settled):
+        apart = distances(symmetry, ours, right.tensors, shared)
+        same = apart.residual <= allowed
+        tried.append((int((same & shared).sum()), -cost(ours, right.tensors, weights), same, apart))
+    _, _, same, apart = max(tried, key=lambda one: one[:2])
+    return Matched(numbers, pair.numbers[1], same, apart), apart
+
+
+def _tensors(given: tuple[Side, Side], found: Distances) -> tuple[TensorDifference, ...]:
+    left, right = given
+    pair = paired_up_to_widths(left, right)
+    names = paired_names(left.networks, lent_widths(right.networks, left.networks))
+    return tuple(
+        TensorDifference(
+            (name, names[name]),
+            (tuple(pair.left.tensors[name].shape), tuple(pair.right.tensors[name].shape)),
+            *found.by_tensor[name],
+        )
+        for name in pair.names
+    )

@@ -1,0 +1,94 @@
+"""match/diff_pair.py: two networks of one architecture up to widths, laid into one that has room for both. Matches nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nfn_cli.errors import Refused
+from nfn_cli.match.diff_layout import laid_out, places_of_units
+from nfn_cli.match.diff_reduction import Side
+from nfn_cli.match.diff_widths import joined_widths, lent_widths
+from nfn_cli.match.equivalent import Pair, paired
+from nfn_cli.match.frame import Frame, Wide, framed
+from nfn_cli.symmetry.axis import IntArray
+from nfn_cli.symmetry.solve import Symmetry, find_symmetry
+
+
+@dataclass(frozen=True, eq=False)
+class WidePair:
+    """Two networks in one frame of names and shapes.
+
+    Attributes:
+        symmetry: of the network that has room for both.
+        names: its tensors.
+        left, right: float64; where a network lacks a unit, what feeds and reads it is 0.
+        numbers: for left and right, (units,) the unit's number in its set of the network as it was given, −1 where it lacks one.
+    """
+
+    symmetry: Symmetry
+    names: tuple[str, ...]
+    left: Wide
+    right: Wide
+    numbers: tuple[IntArray, IntArray]
+
+    def frames(self) -> tuple[Frame, Frame]:
+        one, other = (framed(self.symmetry, tensors, self.names, dead=False) for tensors in (self.left, self.right))
+        return one, other
+
+
+def paired_up_to_widths(left: Side, right: Side) -> Pair:
+    """The two side by side, each with its own shapes.
+
+    Raises:
+        Refused: more than widths differs (code "different-architectures"), or weights are not finite.
+    """
+    lent = lent_widths(right.networks, left.networks)
+    return paired(left.checkpoint, left.networks, right.checkpoint, lent)
+
+
+def side_by_side(left: Side, right: Side) -> WidePair:
+    """Lay both into one network.
+
+    Raises:
+        Refused: more than widths differs, or units of some set can only be matched one for one (code
+            "different-architectures").
+    """
+    pair = paired_up_to_widths(left, right)
+    # the right networks under the names of the left ones
+    renamed = lent_widths(left.networks, right.networks)
+    joined = joined_widths(left.networks, renamed)
+    aliases = left.checkpoint.aliases
+    symmetry = find_symmetry(joined, aliases)
+    shapes = {name: shape for network in joined for name, shape in network.graph.parameter_shapes.items()}
+    tensors: list[Wide] = []
+    numbers: list[IntArray] = []
+    for side, networks, given in ((left, left.networks, pair.left), (right, renamed, pair.right)):
+        own = find_symmetry(networks, aliases)
+        places = places_of_units(own, symmetry)
+        numbers.append(_numbers(side, places, symmetry))
+        tensors.append(
+            {
+                name: laid_out(
+                    np.asarray(given.tensors[name]),
+                    name,
+                    own.actions.get(name, ()),
+                    symmetry.actions.get(name, ()),
+                    tuple(shapes[name]),
+                    places,
+                )
+                for name in pair.names
+            }
+        )
+    return WidePair(symmetry, pair.names, tensors[0], tensors[1], (numbers[0], numbers[1]))
+
+
+def _numbers(side: Side, places: IntArray, symmetry: Symmetry) -> IntArray:
+    given = side.numbers()
+    if len(given) != len(places):
+        raise Refused("not the same architecture: units tie otherwise", code="different-architectures")
+    starts = np.array([s.start for s in side.symmetry.unit_sets], np.int64)
+    numbers = np.full(symmetry.units, -1, np.int64)
+    numbers[places] = given - starts[np.searchsorted(starts, given, side="right") - 1] if len(given) else given
+    return numbers
