@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="DIR…", help="Folders of checkpoints and zoos, files, hf://owner/repo[@rev], or - for a list on stdin."
+        metavar="DIR…",
+        help="Folders of checkpoints and zoos, files, hf://owner/repo[@rev][/folder/], or - for a list on stdin.",
     ),
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=1024, help="Processes that work at the same time.")]
@@ -31,7 +32,9 @@ Resume = Annotated[
 ]
 Ray = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--ray", metavar="ADDRESS", help="Work on a Ray cluster (auto, local, ray://…); needs the extra ray."),
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Work on a Ray cluster (auto, local, HOST:PORT); needs the extra ray."
+    ),
 ]
 
 
@@ -60,7 +63,7 @@ def scan(
     With --json: one line for each network as soon as it is known (kind "network"), then one for each group of two or more
     (kind "group"), then the sums (kind "summary"). With --resume a stopped scan goes on where it was; the answer is that of
     one that never stopped. A file whose size or time changed is done again, and so is whatever failed for reasons outside it.
-    On a cluster all machines must see the same paths.
+    On a cluster all machines must see the same paths and have this package; --ray local starts one here for the time of the scan.
 
     Examples:
 

@@ -21,7 +21,7 @@ BITS = 256
 # Codes of one network in float32, float16 and bfloat16 differ in fewer bits, those of different ones in more.
 RADIUS = 24
 _PERIOD = 1.0
-_VERSION = "1"
+_VERSION = "2"
 _TEXT = re.compile(r"([0-9]+)-([0-9a-f]{16})-([0-9a-f]{64})")
 
 

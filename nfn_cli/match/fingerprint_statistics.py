@@ -26,7 +26,9 @@ _ROUNDS = 3
 _CONTRASTS = 3
 _VALUES = 16  # numbers that stand for the slots of one axis
 _FLOOR = 1e-3  # of the mean: smaller sums look alike, for half precision knows little of them
-_NOTHING = 1e-8  # mean square below which a balanced tensor counts for nothing
+# Sum of squares of a balanced slot that counts for nothing. Where weights of order 1 meet weights that half precision rounds
+# to 0 (below 3e-8 each), balanced sums come to 1e-7: what vanishes must be far below, or copies would differ.
+_NOTHING = 1e-5
 _SURE = 64.0  # no statistic is held for more certain than one of _SURE² entries
 _PIECE_ENTRIES = 1 << 20
 _GRAM_PRODUCTS = 1 << 27
@@ -94,13 +96,15 @@ class _Round:
         by_row = np.matmul(moments.positioned, weights[1].swapaxes(2, 3)).reshape(count, -1)
         by_column = np.matmul(weights[0].swapaxes(2, 3), moments.positioned).reshape(count, -1)
         size = groups * a * b * len(tensor.spread)
-        yield _log((rows * by_row).sum(1, keepdims=True) / size) * _certainty(size)
+        nothing = _NOTHING * max(len(tensor.rows), len(tensor.columns))  # of the sum of all
+        yield np.log(((rows * by_row).sum(1, keepdims=True) + nothing) / size) * _certainty(size)
         if last:
             fourth = np.matmul(weights[0].swapaxes(2, 3), np.matmul(moments.fourth, weights[1].swapaxes(2, 3)))
-            yield _log(np.sqrt(fourth.reshape(count, groups).sum(1, keepdims=True) / size)) * _certainty(size) / 2
+            mean = fourth.reshape(count, groups).sum(1, keepdims=True) / size
+            yield np.log(np.sqrt(mean) + nothing / size) * _certainty(size) / 2
         for side, (slots, sums) in enumerate(((tensor.rows, by_row), (tensor.columns, by_column))):
             if len(slots) > 1:
-                relative = np.log(sums / (sums.mean(axis=1, keepdims=True) + _NOTHING) + _FLOOR)
+                relative = _relative(sums, nothing / len(slots))
                 yield from _by_slot(relative, slots, size // len(slots))
                 if slots.moves:
                     self._tell(slots, relative, size // len(slots), 2 * number + side)
@@ -109,7 +113,7 @@ class _Round:
             signed_columns = np.matmul(weights[0].swapaxes(2, 3), moments.signed).reshape(count, -1)
             ends = ((tensor.rows, signed_rows, by_row), (tensor.columns, signed_columns, by_column))
             for slots, signed, sums in ends:
-                share = signed / (sums + _FLOOR * sums.mean(axis=1, keepdims=True) + _NOTHING)
+                share = signed / (sums + _FLOOR * sums.mean(axis=1, keepdims=True) + nothing / len(slots))
                 yield from _by_slot(share, slots, size // len(slots))
 
     def of_gram(self, tensor: TensorPlan, entries: FloatArray) -> Iterator[FloatArray]:
@@ -118,10 +122,10 @@ class _Round:
         gram *= gram
         by_row = np.matmul(gram, self._weights(tensor.rows)[:, :, None])[:, :, 0]
         size = entries.shape[2]
+        nothing = (_NOTHING * max(1.0, len(tensor.columns) / len(tensor.rows))) ** 2
         mean = by_row.mean(axis=1, keepdims=True)
-        yield _log(np.sqrt(mean / size)) * _certainty(size * len(tensor.rows)) / 2
-        relative = np.log(by_row / (mean + _NOTHING * _NOTHING) + _FLOOR) / 2
-        yield from _by_slot(relative, tensor.rows, size)
+        yield np.log((mean + nothing) / size) * _certainty(size * len(tensor.rows)) / 4
+        yield from _by_slot(_relative(by_row, nothing) / 2, tensor.rows, size)
 
     def of_units(self) -> Iterator[FloatArray]:
         """What tensors say of one and the same unit, in contrasts of them, in order of size within each set."""
@@ -210,8 +214,10 @@ def _pooled(values: FloatArray) -> FloatArray:
     return np.asarray(np.add.reduceat(values, starts, axis=1) / np.diff(np.append(starts, size)))
 
 
-def _log(mean_squares: FloatArray) -> FloatArray:
-    return np.asarray(np.log(mean_squares + _NOTHING))
+def _relative(sums: FloatArray, nothing: float) -> FloatArray:
+    """(networks, slots) sums over their mean, in logarithms; 0 where all are nothing."""
+    mean = sums.mean(axis=1, keepdims=True)
+    return np.asarray(np.log((sums + _FLOOR * mean + nothing) / (mean + nothing)))
 
 
 def _certainty(entries: int) -> float:

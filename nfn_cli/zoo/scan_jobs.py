@@ -22,6 +22,7 @@ from nfn_cli.errors import NfnError, Refused, SurroundingsFailed
 from nfn_cli.graph import NameOptions, find_networks
 from nfn_cli.match.fingerprint import Fingerprinter, fingerprint
 from nfn_cli.printable import printable
+from nfn_cli.zoo.hub_listing import is_repository, listed
 from nfn_cli.zoo.model import Zoo
 from nfn_cli.zoo.open_zoo import open_zoo
 
@@ -30,7 +31,6 @@ _CONTAINERS = frozenset(
     {"safetensors", "safetensors-sharded", "sb3-zip", "pt2", "torchscript", "torch-zip", "torch-legacy", "npz", "npy"}
     | {"onnx", "lfs-pointer"}
 )
-_HUB_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".npy", ".onnx", ".pt2")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def jobs_of(source: str) -> Iterator[Job]:
         SurroundingsFailed: nothing is there, or the hub does not answer.
     """
     if source.startswith(PREFIX):
-        yield from _of_hub(source)
+        files = listed(source) if is_repository(source) else iter([(source, "")])
+        yield from (Job(path, stamp) for path, stamp in files)
         return
     path = Path(source)
     if not path.exists():
@@ -130,26 +131,6 @@ def _zoo_stamp(folder: Path) -> str:
     shards = sorted((folder / zoo_shard.SHARDS).glob("*")) if zoo_shard.is_zoo(folder) else [folder / "weights.npy"]
     text = ",".join(f"{path.name} {_stamp(path)}" for path in shards)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _of_hub(source: str) -> Iterator[Job]:
-    rest = source.removeprefix(PREFIX)
-    if rest.count("/") != 1:
-        yield Job(source, "")
-        return
-    try:
-        from huggingface_hub import list_repo_files
-    except ImportError:
-        raise SurroundingsFailed(
-            "huggingface-hub is missing", fix="pip install huggingface-hub", code="missing-extra"
-        ) from None
-    repository, _, revision = rest.partition("@")
-    try:
-        names = sorted(list_repo_files(repository, revision=revision or None))
-    except Exception as error:  # whatever the hub's client raises: no network, no repository, no permission
-        reason = printable(str(error).split("\n")[0], 100)
-        raise SurroundingsFailed(f"cannot be listed ({reason})", where=source, code="hub-unreachable") from None
-    yield from (Job(f"{source}/{name}", "") for name in names if name.endswith(_HUB_SUFFIXES))
 
 
 def _stamp(path: Path) -> str:

@@ -56,7 +56,6 @@ def with_ray(jobs: Iterable[Job], how: NameOptions, known: Known, address: str) 
         SurroundingsFailed: Ray is missing (code "missing-extra"), or the cluster does not answer (code "ray-failed").
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a network call that nobody asked for
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures are reported below, in one line
     try:
         ray: Any = import_module("ray")
     except ImportError:
@@ -99,7 +98,9 @@ def _check_that_somebody_listens(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or "no answer"
-            raise SurroundingsFailed(f"no cluster there ({reason})", where=printable(address), code="ray-failed") from None
+            raise SurroundingsFailed(
+                f"no cluster there ({reason})", where=printable(address), code="ray-failed"
+            ) from None
 
 
 def _in_order(

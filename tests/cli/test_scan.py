@@ -71,7 +71,7 @@ def test_a_scan_that_was_stopped_goes_on(collection: Path, tmp_path: Path) -> No
     again = nfn("scan", collection, "--json", "--resume", log)
     assert (again.out, log.read_text()) == (whole.out, "".join(done))
     # what the log says is not looked at again: a lie in it comes through, unless the file changes
-    lie = "1-" + "0" * 16 + "-" + "0" * 64
+    lie = "2-" + "0" * 16 + "-" + "0" * 64
     record = json.loads(done[0])
     record["lines"][0]["fingerprint"] = lie
     log.write_text(json.dumps(record) + "\n")

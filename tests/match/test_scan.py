@@ -12,7 +12,7 @@ from nfn_cli.match.fingerprint_code import RADIUS, Fingerprint
 from nfn_cli.match.scan import ScanLog, groups
 
 ARCHITECTURES = ("0" * 16, "1" * 16)
-RECORD = {"path": "a", "fingerprint": f"1-{'0' * 16}-{'0' * 64}"}
+RECORD = {"path": "a", "fingerprint": f"2-{'0' * 16}-{'0' * 64}"}
 
 
 def flipped(code: Fingerprint, count: int, random: np.random.Generator) -> Fingerprint:
