@@ -29,17 +29,22 @@ Tensors = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class _Precision:
-    """What rounding does in one element type: to keys and scales, and to outputs of a deep network."""
+    """What rounding does in one element type: to keys and scales, to outputs of a deep network, to phases.
+
+    Attributes:
+        phase: of a bias of some tens of turns, in half periods.
+    """
 
     rounding: float
     outputs: float
+    phase: float
 
 
 _PRECISIONS = {
-    "float64": _Precision(1e-11, 1e-9),
-    "float32": _Precision(3e-7, 1e-4),
-    "float16": _Precision(1e-3, 3e-2),
-    "bfloat16": _Precision(8e-3, 2e-1),
+    "float64": _Precision(1e-11, 1e-9, 1e-9),
+    "float32": _Precision(3e-7, 1e-4, 1e-5),
+    "float16": _Precision(1e-3, 3e-2, 3e-2),
+    "bfloat16": _Precision(8e-3, 2e-1, 1e-1),
 }
 
 
@@ -177,7 +182,7 @@ def canonical_element(
         flat.scale[:] = np.exp(logs)[symmetry.classes["scale"]]
         if options.scale == "pow2":
             flat.scale[:] = np.exp2(np.round(np.log2(flat.scale)))
-    state = Refinement(symmetry, tensors, flat, precision.rounding * 4)
+    state = Refinement(symmetry, tensors, flat, precision.rounding * 4, precision.phase)
     if options.sign and options.scale != "pow2":
         state.settle_phases()
     if options.sign or options.order:

@@ -30,8 +30,8 @@ class Projector:
     """Contracts tensors, after the element's scales and signs. What does not change between contractions is kept.
 
     Attributes:
-        element: its scales and the parities of its phase counts must not change any more; after a change of its signs
-            call `signs_changed`.
+        element: its scales must not change any more; after a change of its signs call `signs_changed`, after one of the
+            parities of its phase counts `parities_changed`.
     """
 
     tensors: Tensors
@@ -47,6 +47,9 @@ class Projector:
 
     def signs_changed(self) -> None:
         self._sign = np.append(self.element.sign, 1.0)
+
+    def parities_changed(self) -> None:
+        self._kept.clear()
 
     def _once(self, key: Any, make: Callable[[], FloatArray]) -> FloatArray:
         found = self._kept.get(key)

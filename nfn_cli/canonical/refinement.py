@@ -28,12 +28,16 @@ class Refinement:
     Attributes:
         element: scales are set before; signs and shifts are filled in here; its permutation stays the identity.
         tolerance: keys closer than this (they have root mean square 1) count as equal.
+        edge: how far from the upper end of its interval, in widths of it, a phase counts as at the lower end.
+        phases: whether phase counts are settled too.
     """
 
     symmetry: Symmetry
     tensors: Tensors
     element: FlatElement
     tolerance: float
+    edge: float = 0.0
+    phases: bool = False
     keys: FloatArray = field(init=False)
     known: np.ndarray[tuple[int], np.dtype[np.bool_]] = field(init=False)
     decided: np.ndarray[tuple[int], np.dtype[np.bool_]] = field(init=False)
@@ -57,13 +61,21 @@ class Refinement:
                     self.touching[number].append((name, action))
 
     def settle_phases(self) -> None:
-        """k so that bias + kπ/ω lies in [−π/2ω, π/2ω)."""
+        """k so that bias + kπ/ω lies in [−π/2ω, π/2ω), for the signs there are and from now on for every sign to come.
+
+        Both ends of the interval are one class, and biases do stand there (sin(ωw·x + π/2) is a cosine): what is closer
+        to the upper end than rounding could have moved it counts as the lower end.
+        """
+        self.phases = True
+        sign = np.append(self.element.sign, 1.0)
         for name, actions in self.symmetry.actions.items():
             for action in actions:
                 if action.phase:
                     use = action.shift >= 0
+                    entries = action.shift[use]
                     bias = self.tensors[name].reshape(-1).astype(np.float64)[use]
-                    self.element.shift[action.shift[use]] = -np.floor(bias / action.phase + 0.5).astype(np.int64)
+                    turns = sign[self.symmetry.shift_signs[entries]] * bias / action.phase
+                    self.element.shift[entries] = -np.floor(turns + 0.5 + self.edge).astype(np.int64)
 
     def run(self, signs: bool) -> None:
         """Forward: signs and keys of each set from what is known before it; then signs left over, from what they feed."""
@@ -207,13 +219,16 @@ class Refinement:
         self.element.sign[entries] = -1.0
         if entries.any():
             self.projector.signs_changed()
-        flipped = self.symmetry.shift_signs >= 0
-        if flipped.any():
-            # the count was chosen before the flip: s(b + kπ/ω) = sb + (sk)π/ω
-            moved = np.zeros(len(self.symmetry.shift_signs), bool)
-            moved[flipped] = entries[self.symmetry.shift_signs[flipped]]
-            self.element.shift[moved] *= -1
+            if self.phases:
+                self._phases_after_flips()
         self.decided |= fresh
+
+    def _phases_after_flips(self) -> None:
+        """Counts for the new signs: s(b + kπ/ω) = sb + (sk)π/ω, and one more where b is at an end of the interval."""
+        parity = self.element.shift % 2
+        self.settle_phases()
+        if (parity != self.element.shift % 2).any():
+            self.projector.parities_changed()
 
     def _set_keys(
         self, number: int, unit_set: UnitSet, keys: FloatArray, into: FloatArray | None = None, salt: int = 0

@@ -11,11 +11,21 @@ from typing import Any
 from nfn_cli.checkpoint.model import Hints
 
 _WORDS: dict[str, tuple[str, ...]] = {
-    "activation": ("activation", "activation_function", "hidden_act", "hidden_activation", "activation_fn"),
+    "activation": (
+        "activation",
+        "activation_function",
+        "hidden_act",
+        "hidden_activation",
+        "activation_fn",
+        "nonlinearity",
+    ),
     "omega": ("omega", "omega_0", "w0"),
     "pooling": ("pooling",),
     "architecture": ("architecture",),
 }
+# Sine networks often have a frequency of their own in the first layer: the names of it, and of all others.
+_FIRST_OMEGA = ("first_omega_0", "first_omega", "omega_0_initial", "w0_initial", "first_w0")
+_FURTHER_OMEGA = ("hidden_omega_0", "hidden_omega", "hidden_w0", *_WORDS["omega"])
 _CONFIG_LIMIT = 8 << 20
 
 
@@ -30,9 +40,19 @@ def hints_in(words: Mapping[Any, Any], source: str) -> Hints:
         for field, names in _WORDS.items()
         if (spelled := next((text for name in names if (text := _spelled(words.get(name), field))), None))
     }
+    if any(name in words for name in (*_FIRST_OMEGA, *_FURTHER_OMEGA[:3])):
+        found.pop("omega", None)
+        first, further = (_one_number(words, names) for names in (_FIRST_OMEGA, _FURTHER_OMEGA))
+        if first and further:
+            found["omega"] = first if first == further else f"{first},{further},..."
     if "architecture" in found:
         found["architecture_arguments"] = _arguments(words)
     return Hints(**found, source=source) if found else Hints()
+
+
+def _one_number(words: Mapping[Any, Any], names: tuple[str, ...]) -> str | None:
+    spelled = next((text for name in names if (text := _spelled(words.get(name), "omega"))), None)
+    return spelled if spelled and "," not in spelled else None
 
 
 def _arguments(words: Mapping[Any, Any]) -> str | None:

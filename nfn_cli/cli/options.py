@@ -85,7 +85,12 @@ Pooling = Annotated[
 ]
 Omega = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--omega", metavar="W[,W…]", help="Frequency of sin and cos: σ(ωz).", rich_help_panel=_READING),
+    typer.Option(
+        "--omega",
+        metavar="W[,W…]",
+        help="Frequency: σ(ωz). One, one for each layer, or 30,1,...",
+        rich_help_panel=_READING,
+    ),
 ]
 Concat = Annotated[
     Optional[str],  # noqa: UP045

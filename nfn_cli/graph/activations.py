@@ -24,10 +24,12 @@ class Activation:
 
     Attributes:
         name: canonical name.
-        formula: float64 array -> float64 array; `parameter` is ω for sin and cos, the slope for leaky_relu and prelu.
+        formula: float64 array -> float64 array; `parameter` is ω where there is a frequency, the slope for leaky_relu and
+            prelu.
         degree: positive homogeneity degree, or None.
         parity: "odd", "even" or None.
         periodic: whether phase shifts by π/ω exist.
+        frequency: whether the function has a frequency ω that is a matter of the network, not of its tensors.
         parameter: default of the formula's second argument.
     """
 
@@ -36,6 +38,7 @@ class Activation:
     degree: int | None = None
     parity: str | None = None
     periodic: bool = False
+    frequency: bool = False
     parameter: float = 0.0
 
 
@@ -69,7 +72,13 @@ ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
             Activation("prelu", lambda z, a: np.where(z > 0, z, a * z), degree=1, parameter=0.25),
             Activation("squared_relu", lambda z, _: np.maximum(z, 0.0) ** 2, degree=2),
             Activation("tanh", lambda z, _: np.tanh(z), parity="odd"),
-            Activation("sin", lambda z, w: np.sin(w * z), parity="odd", periodic=True, parameter=1.0),
+            Activation("sin", lambda z, w: np.sin(w * z), parity="odd", periodic=True, frequency=True, parameter=1.0),
+            # FINER (Liu et al. 2024): sin(ω(|z| + 1)z). |z| + 1 changes the period from place to place: no phase shifts.
+            Activation(
+                "finer", lambda z, w: np.sin(w * (np.abs(z) + 1.0) * z), parity="odd", frequency=True, parameter=1.0
+            ),
+            # sin(ωz)/(ωz), 1 at 0; the denominator leaves no phase shifts
+            Activation("sinc", lambda z, w: np.sinc(w * z / np.pi), parity="even", frequency=True, parameter=1.0),
             Activation("erf", lambda z, _: _erf(z), parity="odd"),
             Activation("softsign", lambda z, _: z / (1.0 + np.abs(z)), parity="odd"),
             Activation("hardtanh", lambda z, _: np.clip(z, -1.0, 1.0), parity="odd"),
@@ -78,7 +87,7 @@ ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
             Activation("asinh", lambda z, _: np.arcsinh(z), parity="odd"),
             Activation("abs", lambda z, _: np.abs(z), degree=1, parity="even"),
             Activation("square", lambda z, _: z * z, degree=2, parity="even"),
-            Activation("cos", lambda z, w: np.cos(w * z), parity="even", periodic=True, parameter=1.0),
+            Activation("cos", lambda z, w: np.cos(w * z), parity="even", periodic=True, frequency=True, parameter=1.0),
             Activation("gaussian", lambda z, _: np.exp(-(z * z)), parity="even"),
             Activation("sigmoid", lambda z, _: _sigmoid(z)),
             Activation("gelu", lambda z, _: 0.5 * z * (1.0 + _erf(z / np.sqrt(2.0)))),
@@ -114,10 +123,18 @@ _ALIASES = MappingProxyType(
         "swish": "silu",
         "sine": "sin",
         "siren": "sin",
+        "sinelayer": "sin",
+        "sirenlayer": "sin",
+        "sinusoid": "sin",
+        "sinusoidal": "sin",
+        "finerlayer": "finer",
         "logistic": "sigmoid",
         "atan": "arctan",
         "absolute": "abs",
         "gauss": "gaussian",
+        "gausslayer": "gaussian",
+        "gaussianlayer": "gaussian",
+        "gaussianactivation": "gaussian",
         "cosine": "cos",
         "gelunew": "gelu_tanh",
         "geluapproximate": "gelu_tanh",

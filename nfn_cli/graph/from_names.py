@@ -12,12 +12,13 @@ from math import isqrt, prod
 
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import Refused, WrongUsage
-from nfn_cli.graph.activations import ACTIVATIONS, activation_name
+from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.foreign import refuse_foreign
 from nfn_cli.graph.layers import Layer, find_layers
 from nfn_cli.graph.model import Graph, GraphInput, Network, Op
 from nfn_cli.graph.names import words_of
-from nfn_cli.graph.wiring import Run, chain, same_container, wire
+from nfn_cli.graph.told import Told
+from nfn_cli.graph.wiring import Run, chain, is_part_of, wire
 from nfn_cli.printable import printable
 
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
@@ -32,7 +33,8 @@ class NameOptions:
         activation: one name, or one for each hidden layer joined by commas.
         layers: weights in order, joined by commas.
         pooling: "none", "average" or "max" between convolutions.
-        omega: frequency of sin and cos.
+        omega: frequency of sin, cos and their like: one number, one for each hidden layer joined by commas, or a list
+            that ends in "..." and goes on with its last number.
         concat: "hidden-first" or "input-first" where an input is concatenated to hidden units.
         arch: "torchvision:NAME", "timm:NAME" or "file.py:factory": the architecture, instead of what names tell.
         trust_code: whether that file may be run.
@@ -57,6 +59,13 @@ def networks_from_names(checkpoint: Checkpoint, options: NameOptions = NameOptio
         WrongUsage: an option has an unknown value.
     """
     _check(options)
+    complex_ = next((name for name, array in checkpoint.tensors.items() if array.dtype.kind == "c"), None)
+    if complex_ is not None:
+        raise Refused(
+            "complex weights: the groups known here are those of real units",
+            where=printable(complex_),
+            code="complex-weights",
+        )
     shapes = {
         name: tuple(array.shape)
         for name, array in checkpoint.tensors.items()
@@ -73,7 +82,7 @@ def networks_from_names(checkpoint: Checkpoint, options: NameOptions = NameOptio
     order = [name.strip() for name in options.layers.split(",")] if options.layers else []
     networks = chain(layers, order) if order else wire(layers)
     notes = _leftover_notes(loose, checkpoint, weighted)
-    told = _Told(checkpoint, options)
+    told = Told(checkpoint.hints, options.activation, options.omega, options.pooling)
     names = _network_names(networks)
     return tuple(
         _Build(checkpoint, options, told, runs).network(name, notes) for name, runs in zip(names, networks, strict=True)
@@ -127,48 +136,10 @@ def _common(modules: Sequence[tuple[str, ...]]) -> str:
     return ".".join(common) or modules[0][0]
 
 
-class _Told:
-    """The activation of each hidden layer and the other facts that somebody stated."""
-
-    def __init__(self, checkpoint: Checkpoint, options: NameOptions) -> None:
-        hints = checkpoint.hints
-        stated = options.activation or hints.activation
-        self.source = "option --activation" if options.activation else hints.source if stated else ""
-        self.functions = [activation_name(part) for part in stated.split(",")] if stated else []
-        omegas = (options.omega or hints.omega or "").split(",")
-        try:
-            self.omegas = [float(part) for part in omegas if part.strip()]
-        except ValueError:
-            raise WrongUsage("not a number", where="--omega", fix="one number, or one for each hidden layer") from None
-        if any(not 0 < abs(omega) < float("inf") for omega in self.omegas):
-            raise WrongUsage("must be a finite number other than 0", where="--omega")
-        self.pooling = options.pooling or hints.pooling
-
-    def function(self, index: int, hidden: int) -> str:
-        if not self.functions:
-            raise Refused(
-                "the activation is not known from the file",
-                fix="give it with --activation NAME",
-                code="activation-unknown",
-            )
-        if len(self.functions) not in (1, hidden):
-            raise Refused(
-                f"{len(self.functions)} activations for {hidden} hidden layers",
-                fix="give one, or one for each hidden layer",
-                code="activation-count",
-            )
-        return self.functions[index] if len(self.functions) > 1 else self.functions[0]
-
-    def omega(self, index: int) -> float | None:
-        if not self.omegas:
-            return None
-        return self.omegas[min(index, len(self.omegas) - 1)]
-
-
 class _Build:
     """One network's graph, op by op."""
 
-    def __init__(self, checkpoint: Checkpoint, options: NameOptions, told: _Told, runs: Sequence[Run]) -> None:
+    def __init__(self, checkpoint: Checkpoint, options: NameOptions, told: Told, runs: Sequence[Run]) -> None:
         self.checkpoint, self.options, self.told, self.runs = checkpoint, options, told, runs
         self.ops: list[Op] = []
         self.inputs: list[GraphInput] = []
@@ -203,7 +174,7 @@ class _Build:
         family = "cnn" if any(op.kind == "conv" for op in self.ops) else "mlp"
         graph = Graph(tuple(self.inputs), tuple(self.ops), tuple(outputs), shapes)
         functions = tuple(dict.fromkeys(self.functions))
-        every = (*dict.fromkeys(self.notes), *notes)
+        every = (*dict.fromkeys(self.notes), *self.told.notes_on(self.functions), *notes)
         return Network(name, family, graph, functions, self.told.source if functions else "", every)
 
     def _op(self, kind: str, inputs: list[str], parameters: dict[str, str] | None = None, **attributes: object) -> str:
@@ -297,7 +268,7 @@ class _Build:
                 value = self._norm(norm, value)
             return value
         function = self.told.function(self.hidden, self.total)
-        omega = self.told.omega(self.hidden)
+        omega = self.told.omega(self.hidden, self.total) if ACTIVATIONS[function].frequency else None
         self.hidden += 1
         self.functions.append(function)
         if slopes and function != "prelu":
@@ -309,7 +280,7 @@ class _Build:
 
         def activated(value: str) -> str:
             extra: dict[str, object] = {}
-            if ACTIVATIONS[function].periodic:
+            if ACTIVATIONS[function].frequency:
                 extra = {"assumed": True} if omega is None else {"omega": omega}
             if open_end:
                 extra["assumed"] = True
@@ -339,7 +310,7 @@ class _Build:
         """Whether only parts of another name read this layer; an activation may or may not stand between them."""
         (run,) = (run for run in self.runs if run.last is layer)
         readers = [other for other in self.runs if other.source is run or run in other.branches]
-        return not any(same_container(run, reader) for reader in readers)
+        return not any(is_part_of(run, reader) for reader in readers)
 
     def _safe_as_identity(self, function: str) -> bool:
         """Whether all that is claimed for the function holds for the identity too."""

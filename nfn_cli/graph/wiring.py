@@ -67,6 +67,7 @@ _TAIL = frozenset(
         "top",
     }
 )
+_LAST = frozenset({"last", "final"})
 _WHOLE = frozenset(
     {"actor", "critic", "target", "online", "generator", "discriminator", "teacher", "student", "ema", "local"}
 )
@@ -324,6 +325,21 @@ def same_container(left: Run, right: Run) -> bool:
     return one_module or (bool(a[:-1]) and bool(b) and a[0] == b[0])
 
 
+def is_part_of(run: Run, reader: Run) -> bool:
+    """Whether what reads a run is named as a further layer of it: of one container, or "last_layer", "final"."""
+    return same_container(run, reader) or (len(reader.layers) == 1 and bool(reader.words & _LAST))
+
+
+def _numbered_alike(runs: Sequence[Run]) -> bool:
+    """Whether runs are "net.0.linear", "net.1.linear", …: numbered blocks of one container with one layer each."""
+
+    def bare(run: Run) -> tuple[str, ...]:
+        return tuple("#" if token.isdigit() else token for token in run.first.module)
+
+    numbered = all(len(run.layers) == 1 and any(map(str.isdigit, run.first.module[:-1])) for run in runs)
+    return numbered and len({bare(run) for run in runs}) == 1
+
+
 def _depends(run: Run, other: Run) -> bool:
     seen: Run | None = run
     while seen is not None:
@@ -351,6 +367,8 @@ def _preferred(candidates: list[Run], run: Run, runs: list[Run]) -> list[Run]:
     sources = [other for other in candidates if not other.words & _TAIL]
     if len(sources) == 1:
         return sources
+    if run.words & _LAST and _numbered_alike(sources):
+        return sources[-1:]
     numbers = [other for other in before if _next_number(other, run)]
     return numbers if len(numbers) == 1 else candidates
 

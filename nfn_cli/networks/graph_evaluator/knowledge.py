@@ -42,7 +42,7 @@ def _unknown(op: Op, layer: str) -> list[str]:
         return [printable(reason) if reason else f"what {printable(op.kind)} behind {layer} computes is not known"]
     if op.attributes.get("assumed", False):
         function = str(op.attributes.get("function", ""))
-        if function in ACTIVATIONS and ACTIVATIONS[function].periodic and "omega" not in op.attributes:
+        if function in ACTIVATIONS and ACTIVATIONS[function].frequency and "omega" not in op.attributes:
             return [f"the frequency of {function} behind {layer} is not in the file"]
         return [f"whether {_SAID.get(op.kind, op.kind)} stands behind {layer} is not in the file"]
     return [said.format(layer=layer) for unknown, said in _OPEN.get(op.kind, ()) if unknown(op)]

@@ -27,7 +27,7 @@ def _sloped(z: Tensor, slope: float | Tensor) -> Tensor:
     return torch.where(z > 0, z, slope * z)
 
 
-# The second argument is ω for sin and cos, the slope for leaky_relu and prelu.
+# The second argument is ω where there is a frequency, the slope for leaky_relu and prelu.
 FORMULAS: Mapping[str, Formula] = MappingProxyType(
     {
         "identity": lambda z, _: z,
@@ -37,6 +37,8 @@ FORMULAS: Mapping[str, Formula] = MappingProxyType(
         "squared_relu": lambda z, _: torch.relu(z).square(),
         "tanh": lambda z, _: torch.tanh(z),
         "sin": lambda z, w: torch.sin(w * z),
+        "finer": lambda z, w: torch.sin(w * (torch.abs(z) + 1.0) * z),
+        "sinc": lambda z, w: torch.sinc(w * z / torch.pi),
         "erf": lambda z, _: torch.erf(z),
         "softsign": lambda z, _: functional.softsign(z),
         "hardtanh": lambda z, _: torch.clamp(z, -1.0, 1.0),
