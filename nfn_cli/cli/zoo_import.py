@@ -36,13 +36,18 @@ def import_(
 
     Networks of one architecture lie together, their graph with them, the columns beside them. Checkpoints that cannot be
     taken are named on standard error with the reason; the others are imported. A column config.activation (or activation)
-    of the CSV states the activation of checkpoints that do not say it themselves.
+    of the CSV states the activation of checkpoints that do not say it themselves, config.omega (or omega) the frequency.
+
+    The published SIREN folders of Zhou et al. 2023 (siren_mnist_wts and its like) and Navon et al. 2023 (mnist-inrs) need no
+    CSV: label, image and split come from the names, sin and ω = 30 from the authors' code.
 
     Examples:
 
       nfn zoo import cifar10_small_cnn_zoo -o zoo --activation relu
 
       nfn zoo import runs/scores.csv -o zoo --score test_accuracy --all
+
+      nfn zoo import siren_mnist_wts -o inrs
     """
     from nfn_cli.cli import render
     from nfn_cli.cli.jsonl import write_object
@@ -61,6 +66,8 @@ def import_(
             opening=_progress("opening"),
             writing=_progress("writing"),
         )
+        for note in done.notes:
+            session.note(note)
         for each in done.left_out:
             session.note(f"left out {each.path}: {each.reason}")
         if json:

@@ -13,7 +13,7 @@ Source = Annotated[
     typer.Argument(
         metavar="ZOO",
         help="A folder in shards (zoo.json), in the layout of the Small CNN Zoo (weights.npy, layout.csv, metrics.csv.gz), "
-        "or of checkpoints with a CSV that has a column path; or that CSV.",
+        "or of checkpoints with a CSV that has a column path; that CSV; or a published folder of SIRENs.",
     ),
 ]
 OnlyActivation = Annotated[

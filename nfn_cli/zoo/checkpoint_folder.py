@@ -1,7 +1,7 @@
 """zoo/checkpoint_folder.py: a folder of checkpoints and a CSV of scores as a zoo. Knows the front ends; writes nothing.
 
 The CSV has a column `path` (relative to its own folder), and any further columns. A column `config.activation` or
-`activation` states the activation of checkpoints that do not say it themselves.
+`activation` states the activation of checkpoints that do not say it themselves, `config.omega` or `omega` the frequency.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from nfn_cli.zoo.model import LeftOut, Zoo
 Progress = Callable[[Sequence[int]], Iterable[int]]
 PATH = "path"
 _ACTIVATIONS = ("config.activation", "activation")
+_OMEGAS = ("config.omega", "omega")
 _DESCRIPTION = "checkpoints with a table of scores"
 
 
@@ -84,16 +85,35 @@ def open_checkpoint_folder(path: Path, progress: Progress = iter) -> Zoo:
     table = table_file(found)
     columns = Columns((table,))
     paths = [str(cell) for cell in columns[PATH]]
-    stated = _stated_activations(columns)
+    activations, omegas = (_stated(columns, names) for names in (_ACTIVATIONS, _OMEGAS))
+
+    def opened(row: int) -> tuple[Checkpoint, NameOptions]:
+        activation, omega = (str(cells[row]) or None if cells is not None else None for cells in (activations, omegas))
+        return load(_inside(found.parent, paths[row])), NameOptions(activation=activation, omega=omega)
+
+    families, taken, left_out = families_of(found.parent, paths, opened, progress)
+    return Zoo(str(path), _DESCRIPTION, families, columns.where(taken), taken, left_out)
+
+
+def families_of(
+    folder: Path, paths: Sequence[str], opened: Callable[[int], tuple[Checkpoint, NameOptions]], progress: Progress
+) -> tuple[tuple[Family, ...], IntArray, tuple[LeftOut, ...]]:
+    """Checkpoints by graph and types, the numbers of those that are rows, and the others with the reason.
+
+    Args:
+        opened: number of a path -> its checkpoint and what is stated about it.
+
+    Raises:
+        Refused: not one checkpoint can be taken.
+    """
     members: dict[tuple[str, str], list[int]] = {}
     graphs: dict[tuple[str, str], tuple[Graph, tuple[str, ...]]] = {}
     left_out: list[LeftOut] = []
     for row in progress(range(len(paths))):
         try:
-            checkpoint = load(_inside(found.parent, paths[row]))
-            kind, graph = _kind(checkpoint, str(stated[row]) if stated is not None else "")
+            kind, graph = _kind(*opened(row))
         except NfnError as error:
-            left_out.append(LeftOut(printable(paths[row]), error.code, _reason(error, found.parent / paths[row])))
+            left_out.append(LeftOut(printable(paths[row]), error.code, _reason(error, folder / paths[row])))
             continue
         members.setdefault(kind, []).append(row)
         graphs.setdefault(kind, (graph, tuple(graph.parameter_shapes)))
@@ -109,16 +129,16 @@ def open_checkpoint_folder(path: Path, progress: Progress = iter) -> Zoo:
             graphs[kind][0],
             number[rows],
             np.arange(len(rows), dtype=np.int64),
-            (CheckpointFiles(found.parent, tuple(paths[row] for row in rows), graphs[kind][1]),),
+            (CheckpointFiles(folder, tuple(paths[row] for row in rows), graphs[kind][1]),),
         )
         for i, (kind, rows) in enumerate(members.items())
     )
-    return Zoo(str(path), _DESCRIPTION, families, columns.where(taken), taken, tuple(left_out))
+    return families, taken, tuple(left_out)
 
 
-def _kind(checkpoint: Checkpoint, activation: str) -> tuple[tuple[str, str], Graph]:
+def _kind(checkpoint: Checkpoint, options: NameOptions) -> tuple[tuple[str, str], Graph]:
     """What checkpoints of one family agree in: graph and types."""
-    networks = find_networks(checkpoint, NameOptions(activation=activation or None))
+    networks = find_networks(checkpoint, options)
     if len(networks) != 1:
         raise Refused(f"holds {len(networks)} networks, a row of a zoo is one", code="several-networks")
     text = graph_to_text(networks[0].graph)
@@ -126,8 +146,8 @@ def _kind(checkpoint: Checkpoint, activation: str) -> tuple[tuple[str, str], Gra
     return (text, repr([checkpoint.tensors[name].dtype.name for name in graph.parameter_shapes])), graph
 
 
-def _stated_activations(columns: Columns) -> Array | None:
-    name = next((name for name in _ACTIVATIONS if name in columns), None)
+def _stated(columns: Columns, names: Sequence[str]) -> Array | None:
+    name = next((name for name in names if name in columns), None)
     return None if name is None else columns[name]
 
 

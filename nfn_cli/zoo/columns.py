@@ -15,7 +15,7 @@ import numpy as np
 
 from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
-from nfn_cli.zoo.csv_blocks import Array, TableFile, read_blocks, texts_of
+from nfn_cli.zoo.csv_blocks import Array, TableFile, texts_of
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -78,7 +78,7 @@ class Columns(Mapping[str, Array]):
         kinds |= {(n, True): _kept_numbers for n in numbers if n not in self._numbers}
         pieces: dict[tuple[str, bool], list[Array]] = {kind: [] for kind in kinds}
         for file in self.files if kinds else ():
-            for cells in read_blocks(file, sorted({name for name, _ in kinds})):
+            for cells in file.blocks(sorted({name for name, _ in kinds})):
                 for (name, numeric), keep in kinds.items():
                     pieces[name, numeric].append(keep(name, cells[name], file.path, shared))
         for (name, numeric), found in pieces.items():
@@ -93,7 +93,7 @@ class Columns(Mapping[str, Array]):
         keep[slice(None) if self.rows is None else self.rows] = True
         start = 0
         for file in self.files:
-            for cells in read_blocks(file, list(self)):
+            for cells in file.blocks(list(self)):
                 stop = start + len(next(iter(cells.values())))
                 kept = keep[start:stop]
                 yield cells if kept.all() else {name: some[kept] for name, some in cells.items()}

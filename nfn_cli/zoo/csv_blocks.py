@@ -10,7 +10,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -44,6 +44,32 @@ class TableFile:
     path: Path
     header: tuple[str, ...]
     lines: int
+
+    def blocks(self, wanted: Sequence[str]) -> Iterator[dict[str, Array]]:
+        """See `read_blocks`."""
+        return read_blocks(self, wanted)
+
+
+@dataclass(frozen=True)
+class HeldTable(TableFile):
+    """A table that is in no file: `path` is what it was made from.
+
+    Attributes:
+        cells: name -> (lines,) as `cells_of` makes them.
+    """
+
+    cells: Mapping[str, Array]
+
+    def blocks(self, wanted: Sequence[str]) -> Iterator[dict[str, Array]]:
+        """All lines at once; a column the table lacks is empty."""
+        empty = np.zeros(self.lines, dtype="S1")
+        yield {name: self.cells.get(name, empty) for name in wanted}
+
+
+def held_table(path: Path, rows: Sequence[Mapping[str, str]]) -> HeldTable:
+    """The table of rows that all have the columns of the first."""
+    header = tuple(rows[0]) if rows else ()
+    return HeldTable(path, header, len(rows), {name: cells_of([row[name] for row in rows]) for name in header})
 
 
 def table_file(path: Path, lines: int | None = None) -> TableFile:

@@ -39,12 +39,14 @@ class Imported:
         rows: networks in it.
         families: networks of each family, by name.
         left_out: what did not become a row, and why.
+        notes: what was taken for granted.
     """
 
     path: Path
     rows: int
     families: dict[str, int]
     left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...] = ()
 
 
 def import_zoo(
@@ -93,7 +95,8 @@ def import_zoo(
     families: dict[str, int] = {}
     for name, family, _ in pieces:
         families.setdefault(name if name.endswith("-00000") else "", len(family))
-    return Imported(out, len(zoo), {name: n for name, n in families.items() if name}, (*zoo.left_out, *left_out))
+    named = {name: n for name, n in families.items() if name}
+    return Imported(out, len(zoo), named, (*zoo.left_out, *left_out), zoo.notes)
 
 
 def check_zoo_output(source: Path, out: Path, force: bool) -> None:

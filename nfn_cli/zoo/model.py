@@ -39,6 +39,7 @@ class Zoo:
         columns: name -> (n,) text, read when asked for; numbers with `numbers`.
         sources: (n,) number of each row in the files: `DIR#number` names it for every command.
         left_out: what could not become a row.
+        notes: what was taken for granted when it was opened.
     """
 
     folder: str
@@ -47,6 +48,7 @@ class Zoo:
     columns: Columns
     sources: IntArray
     left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sources)

@@ -16,6 +16,7 @@ from nfn_cli.zoo.checkpoint_folder import Progress, open_checkpoint_folder, tabl
 from nfn_cli.zoo.columns import Columns, FloatArray
 from nfn_cli.zoo.csv_blocks import Array
 from nfn_cli.zoo.model import Zoo
+from nfn_cli.zoo.published_inrs import is_published_folder, open_published_folder
 from nfn_cli.zoo.runs import STEP, largest_step, last_step_of_run
 from nfn_cli.zoo.small_cnn_families import open_small_cnn_zoo
 from nfn_cli.zoo.store import open_store
@@ -42,6 +43,7 @@ FORMS = (
     Form("shards", zoo_shard.is_zoo, lambda path, _: open_store(path), last_step_of_run),
     Form("small-cnn-zoo", zoo_row.is_zoo, lambda path, _: open_small_cnn_zoo(path), largest_step),
     Form("checkpoints", lambda path: table_of(path) is not None, open_checkpoint_folder, last_step_of_run),
+    Form("published-inrs", is_published_folder, open_published_folder, last_step_of_run),
 )
 
 
@@ -52,7 +54,7 @@ def open_zoo(
 
     Args:
         path: a folder in our form (`zoo.json`), in the layout of the Small CNN Zoo (`weights.npy`), or with checkpoints
-            and a CSV that names them in a column `path`; or that CSV.
+            and a CSV that names them in a column `path`; or that CSV; or a published folder of sine networks (`inr_folders`).
         activation: keep the networks that use this activation and no other.
         final_only: keep the last checkpoint of each run only.
         progress: wraps the numbers of the files that have to be opened one by one.
