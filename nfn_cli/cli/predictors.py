@@ -15,36 +15,42 @@ def predictors(json: o.Json = False) -> None:
     from nfn_cli.cli import render
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.session import Session
-    from nfn_cli.predictors import shipped_predictors
+    from nfn_cli.predictors import shipped_inr_classifiers, shipped_predictors
 
     session = Session("predictors", json)
-    cards = shipped_predictors()
-    for card in cards if json else ():
-        write_object(
-            {
-                "schema": "nfn.predictors/1",
-                "name": card.name,
-                "summary": card.summary,
-                "model": card.model,
-                "takes": str(card.taken),
-                "parameters": card.parameters,
-                "kendall_tau": card.test.get("kendall_tau"),
-                "r2": card.test.get("r2"),
-            }
-        )
-    if not json:
-        render.table(
-            [("name", "left"), ("model", "left"), ("Kendall τ", "right"), ("R²", "right")],
-            [
-                [
-                    card.name,
-                    card.model,
-                    f"{card.test['kendall_tau']:.3f}",
-                    f"{card.test['r2']:.3f}",
-                ]
-                for card in cards
-            ],
-        )
-        for card in cards:  # below the table: a name must stay in one piece, to be copied
-            render.line(f"{card.name} takes {card.taken}")
+    cards, inrs = shipped_predictors(), shipped_inr_classifiers()
+    if json:
+        for card in cards:
+            write_object(
+                {
+                    "schema": "nfn.predictors/1",
+                    "name": card.name,
+                    "summary": card.summary,
+                    "model": card.model,
+                    "takes": str(card.taken),
+                    "parameters": card.parameters,
+                    "kendall_tau": card.test.get("kendall_tau"),
+                    "r2": card.test.get("r2"),
+                }
+            )
+        for inr in inrs:
+            write_object(
+                {
+                    "schema": "nfn.predictors/1",
+                    "name": inr.name,
+                    "summary": inr.summary,
+                    "model": inr.model,
+                    "takes": inr.takes,
+                    "parameters": inr.parameters,
+                    "accuracy": inr.test.get("accuracy"),
+                }
+            )
+        session.end()
+    rows = [
+        [card.name, card.model, f"Kendall τ {card.test['kendall_tau']:.3f}, R² {card.test['r2']:.3f}"] for card in cards
+    ]
+    rows += [[inr.name, inr.model, f"accuracy {inr.test['accuracy']:.2%}"] for inr in inrs]
+    render.table([("name", "left"), ("model", "left"), ("on test networks", "left")], rows)
+    for name, takes in (*((c.name, str(c.taken)) for c in cards), *((inr.name, inr.takes) for inr in inrs)):
+        render.line(f"{name} takes {takes}")  # below the table: a name must stay in one piece, to be copied
     session.end()

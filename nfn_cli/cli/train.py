@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from nfn_cli.cli import options as o
-
-if TYPE_CHECKING:
-    from nfn_cli.train.generalization import Progress
+from nfn_cli.cli.stage_progress import stage_progress
+from nfn_cli.cli.train_inr import inr_classifier
+from nfn_cli.cli.train_inr_editor import inr_editor
 
 train = typer.Typer(
     name="train",
@@ -21,9 +21,8 @@ train = typer.Typer(
 )
 
 
-@train.callback()
-def _train() -> None:
-    """One command so far; the callback keeps its name in the command line."""
+train.command("inr-classifier")(inr_classifier)
+train.command("inr-editor")(inr_editor)
 
 
 @train.command("generalization")
@@ -95,7 +94,7 @@ def generalization(
             seed=seed,
         )
         card, tensors = train_predictor(
-            zoo, config, name or output.name, _command(config, len(zoo), output), work, _progress()
+            zoo, config, name or output.name, _command(config, len(zoo), output), work, stage_progress()
         )
         for reason, count in card.data["left_out"].items():
             session.note(f"{count} networks left out: {reason}")
@@ -152,20 +151,3 @@ def _command(config: object, zoos: int, output: Path) -> str:
         if value != getattr(default, field):
             parts.append(f"--{field.replace('_', '-')} {value}")
     return " ".join([*parts, f"-o {output}"])
-
-
-def _progress() -> Progress | None:
-    """One line a stage on standard error where a person watches, with the time left."""
-    import sys
-    import time
-
-    if not sys.stderr.isatty():
-        return None
-    start = time.monotonic()
-
-    def show(stage: str, done: int, total: int) -> None:
-        spent = time.monotonic() - start
-        left = f", about {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
-        print(f"{stage}: {done} of {total}{left}", file=sys.stderr)
-
-    return show

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nfn_cli.predictors.card import Card
 from nfn_cli.predictors.chain_input import ChainWeights, chain_of
 from nfn_cli.predictors.generalization import predict_generalization, predict_many
-from nfn_cli.predictors.shipped import shipped_predictors
+from nfn_cli.predictors.shipped import shipped_inr_classifiers, shipped_predictors
 
 if TYPE_CHECKING:
     from nfn_cli.predictors.predictor import Prediction, Predictor
@@ -24,6 +24,7 @@ __all__ = [
     "load_predictor",
     "predict_generalization",
     "predict_many",
+    "shipped_inr_classifiers",
     "shipped_predictors",
 ]
 

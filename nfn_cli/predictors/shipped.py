@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nfn_cli
 from nfn_cli.errors import WrongUsage
-from nfn_cli.predictors.card import Card, read_card
+from nfn_cli.predictors.card import SCHEMA, Card, read_card
+from nfn_cli.predictors.inr_card import INR_SCHEMA, InrCard, inr_card
 
 
 def shipped_folder() -> Path:
@@ -17,9 +19,19 @@ def shipped_folder() -> Path:
 
 
 def shipped_predictors() -> tuple[Card, ...]:
-    """Cards of all shipped predictors, by name."""
-    folder = shipped_folder()
-    return tuple(read_card(path.parent) for path in sorted(folder.glob("*/card.json")))
+    """Cards of all shipped predictors of test accuracy, by name."""
+    return tuple(read_card(path.parent) for path in shipped_cards(SCHEMA))
+
+
+def shipped_inr_classifiers() -> tuple[InrCard, ...]:
+    """Cards of all shipped classifiers of INRs, by name."""
+    return tuple(inr_card(json.loads(path.read_text()), path) for path in shipped_cards(INR_SCHEMA))
+
+
+def shipped_cards(schema: str) -> tuple[Path, ...]:
+    """The card.json of each shipped folder whose card says that it follows this schema, by name of the folder."""
+    paths = sorted(shipped_folder().glob("*/card.json"))
+    return tuple(path for path in paths if json.loads(path.read_text()).get("schema") == schema)
 
 
 def predictor_folder(name_or_folder: str) -> Path:
