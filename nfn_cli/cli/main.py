@@ -9,12 +9,14 @@ import typer
 from nfn_cli.cli.act import act
 from nfn_cli.cli.align import align
 from nfn_cli.cli.audit_invariance import audit_invariance
+from nfn_cli.cli.barrier import barrier
 from nfn_cli.cli.canonicalize import canonicalize
 from nfn_cli.cli.diff import diff
 from nfn_cli.cli.digest import digest
 from nfn_cli.cli.equivalent import equivalent
 from nfn_cli.cli.evaluate import evaluate
 from nfn_cli.cli.fingerprint import fingerprint
+from nfn_cli.cli.merge import merge
 from nfn_cli.cli.predict_generalization import predict_generalization
 from nfn_cli.cli.predictors import predictors
 from nfn_cli.cli.quantization_report import quantization_report
@@ -61,6 +63,8 @@ app.command("quantization-report")(quantization_report)
 app.command("equivalent")(equivalent)
 app.command("diff")(diff)
 app.command("align")(align)
+app.command("merge")(merge)
+app.command("barrier")(barrier)
 app.command("digest")(digest)
 app.command("fingerprint")(fingerprint)
 app.command("scan")(scan)
