@@ -11,16 +11,20 @@ from nfn_cli.cli.align import align
 from nfn_cli.cli.audit_invariance import audit_invariance
 from nfn_cli.cli.barrier import barrier
 from nfn_cli.cli.canonicalize import canonicalize
+from nfn_cli.cli.classify_inr import classify_inr
 from nfn_cli.cli.diff import diff
 from nfn_cli.cli.digest import digest
+from nfn_cli.cli.edit_inr import edit_inr
 from nfn_cli.cli.equivalent import equivalent
 from nfn_cli.cli.evaluate import evaluate
 from nfn_cli.cli.fingerprint import fingerprint
+from nfn_cli.cli.fit_inr import fit_inr
 from nfn_cli.cli.merge import merge
 from nfn_cli.cli.predict_generalization import predict_generalization
 from nfn_cli.cli.predictors import predictors
 from nfn_cli.cli.quantization_report import quantization_report
 from nfn_cli.cli.reduce import reduce
+from nfn_cli.cli.render_inr import render
 from nfn_cli.cli.scan import scan
 from nfn_cli.cli.session import Session, process
 from nfn_cli.cli.symmetry_report import symmetry_report
@@ -68,6 +72,10 @@ app.command("barrier")(barrier)
 app.command("digest")(digest)
 app.command("fingerprint")(fingerprint)
 app.command("scan")(scan)
+app.command("fit-inr")(fit_inr)
+app.command("render")(render)
+app.command("edit-inr")(edit_inr)
+app.command("classify-inr")(classify_inr)
 app.command("predict-generalization")(predict_generalization)
 app.command("predictors")(predictors)
 app.command("evaluate")(evaluate)
