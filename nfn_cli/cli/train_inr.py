@@ -117,7 +117,7 @@ def _commands(config: InrClassifierConfig, zoos: list[str], output: Path) -> tup
     folders = [Path(zoo) for zoo in zoos]
     makes = [_making(folder) for folder in (*folders, *config.outside)]
     parts = ["nfn train inr-classifier", *(folder.name for folder in folders), f"--model {config.model}"]
-    parts += ["--images IMAGES"] if config.images else []
+    parts += [f"--images IMAGES/{config.images.name}"] if config.images else []
     parts += [f"--outside {folder.name}" for folder in config.outside]
     parts += [f"--labels '{','.join(config.labels)}'"] if config.labels else []
     default = type(config)(config.model)
@@ -133,10 +133,11 @@ def _making(folder: Path) -> str:
     import json
 
     try:
-        told = json.loads((folder / "zoo.json").read_text()).get("making", {})
-    except (OSError, ValueError):
-        told = {}
-    parts = [f"nfn zoo fit-inrs --dataset IMAGES -o {folder.name}"]
+        record = json.loads((folder / "zoo.json").read_text())
+        told, data = record["making"], record["data"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"nfn zoo fit-inrs -o {folder.name}"
+    parts = [f"nfn zoo fit-inrs --dataset IMAGES/{data} -o {folder.name}"]
     if told.get("hidden"):
         parts.append(f"--hidden {','.join(map(str, told['hidden']))}")
     fields = ("omega", "steps", "train", "test", "seed")

@@ -118,7 +118,7 @@ def inr_readme(card: InrCard) -> str:
         "| --- | --- |",
         *(f"| {name} | {share:.1%} |" for name, share in card.in_distribution.items()),
         "",
-        "Reproduce (IMAGES is the folder of the images):",
+        "Reproduce (IMAGES has one folder for each image set):",
         "",
         *(f"    {command}" for command in card.reproduce),
         "",
