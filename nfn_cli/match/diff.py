@@ -14,15 +14,15 @@ from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import AnswerIsNo, Refused, WrongUsage
 from nfn_cli.graph.model import Network
 from nfn_cli.match.alignment import aligned
-from nfn_cli.match.comparison import compared, cost, even_weights
+from nfn_cli.match.comparison import compared, even_weights
 from nfn_cli.match.diff_distance import Distances, distances
 from nfn_cli.match.diff_model import Difference, TensorDifference
 from nfn_cli.match.diff_pair import WidePair, paired_up_to_widths, side_by_side
-from nfn_cli.match.diff_reduction import Side, as_given, without_redundancy
+from nfn_cli.match.diff_reduction import Side, as_given, with_idle, without_redundancy
 from nfn_cli.match.diff_scales import settled_scales
 from nfn_cli.match.diff_units import Matched, set_difference
 from nfn_cli.match.diff_widths import lent_widths
-from nfn_cli.match.equivalent import default_tolerance, equivalent
+from nfn_cli.match.equivalent import Pair, default_tolerance, equivalent
 from nfn_cli.match.frame import Wide
 from nfn_cli.match.pairing import paired_names
 from nfn_cli.symmetry.element import to_flat
@@ -52,17 +52,18 @@ def diff(
     if tolerance is not None and not tolerance > 0:
         raise WrongUsage("the tolerance must be a positive number", code="wrong-usage")
     given = as_given(left, left_networks), as_given(right, right_networks)
-    allowed = default_tolerance(paired_up_to_widths(*given)) if tolerance is None else tolerance
+    whole = paired_up_to_widths(*given)
+    allowed = default_tolerance(whole) if tolerance is None else tolerance
     sides, pair, notes = _comparable(given)
     matched, found = _matched(pair, allowed)
     unit_sets = tuple(
         set_difference(number, unit_set, matched, sides) for number, unit_set in enumerate(pair.symmetry.unit_sets)
     )
-    tensors = _tensors(given, found)
+    tensors = _tensors(given, whole, found)
     agree = all(unit.status in ("same", "dead") for unit_set in unit_sets for unit in unit_set.units)
     agree = agree and all(tensor.residual <= allowed for tensor in tensors)
-    if agree and (sides[0].reduced or sides[1].reduced):
-        # repeated units may share out what reads them in any way: the group does not
+    if agree and (sides[0].redundant or sides[1].redundant):
+        # repeated units may share out what reads them in any way, and dead ones may be anything
         agree = equivalent(left, left_networks, right, right_networks, tolerance=tolerance).equivalent
     return Difference(agree, found.overall, allowed, unit_sets, tensors, notes)
 
@@ -74,8 +75,9 @@ def _comparable(given: tuple[Side, Side]) -> tuple[tuple[Side, Side], WidePair, 
             sides = without_redundancy(given[0]), without_redundancy(given[1])
         return sides, side_by_side(*sides), ()
     except (Refused, AnswerIsNo) as error:
-        pair = side_by_side(*given)  # if this is refused too, the reason counts
-        return given, pair, (f"dead and repeated units were not looked for: {error.what}",)
+        sides = with_idle(given[0]), with_idle(given[1])
+        pair = side_by_side(*sides)  # if this is refused too, the reason counts
+        return sides, pair, (f"repeated units were not looked for: {error.what}",)
 
 
 def _matched(pair: WidePair, allowed: float) -> tuple[Matched, Distances]:
@@ -87,22 +89,23 @@ def _matched(pair: WidePair, allowed: float) -> tuple[Matched, Distances]:
         return compared(symmetry, ours, right.tensors).residual <= allowed / 4
 
     found = aligned(symmetry, left, right, weights, enough=enough, gain=_GAIN)
-    numbers = pair.numbers[0][to_flat(symmetry, found.element).permutation]
-    shared = (numbers >= 0) & (pair.numbers[1] >= 0)
-    # of two choices of scales, the one under which more is the same
+    permutation = to_flat(symmetry, found.element).permutation
+    numbers = pair.numbers[0][permutation]
+    idle = pair.idle[0][permutation] | pair.idle[1]
+    shared = (numbers >= 0) & (pair.numbers[1] >= 0) & ~idle
+    apart = distances(symmetry, found.ours, right.tensors, shared)
+    if (apart.residual <= allowed).all():
+        return Matched(numbers, pair.numbers[1], apart.residual <= allowed, apart), apart
     settled = settled_scales(symmetry, found.ours, right.tensors, weights, shared, allowed)
-    tried = []
-    for ours in (found.ours, settled):
-        apart = distances(symmetry, ours, right.tensors, shared)
-        same = apart.residual <= allowed
-        tried.append((int((same & shared).sum()), -cost(ours, right.tensors, weights), same, apart))
-    _, _, same, apart = max(tried, key=lambda one: one[:2])
-    return Matched(numbers, pair.numbers[1], same, apart), apart
+    other = distances(symmetry, settled, right.tensors, shared)
+    # of two choices of scales, the one under which more is the same
+    if (other.residual <= allowed).sum() >= (apart.residual <= allowed).sum():
+        apart = other
+    return Matched(numbers, pair.numbers[1], apart.residual <= allowed, apart), apart
 
 
-def _tensors(given: tuple[Side, Side], found: Distances) -> tuple[TensorDifference, ...]:
+def _tensors(given: tuple[Side, Side], pair: Pair, found: Distances) -> tuple[TensorDifference, ...]:
     left, right = given
-    pair = paired_up_to_widths(left, right)
     names = paired_names(left.networks, lent_widths(right.networks, left.networks))
     return tuple(
         TensorDifference(

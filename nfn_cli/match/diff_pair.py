@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nfn_cli.errors import Refused
+from nfn_cli.graph.model import Network
 from nfn_cli.match.diff_layout import laid_out, places_of_units
 from nfn_cli.match.diff_reduction import Side
 from nfn_cli.match.diff_widths import joined_widths, lent_widths
 from nfn_cli.match.equivalent import Pair, paired
 from nfn_cli.match.frame import Frame, Wide, framed
 from nfn_cli.symmetry.axis import IntArray
+from nfn_cli.symmetry.relations import BoolArray
 from nfn_cli.symmetry.solve import Symmetry, find_symmetry
 
 
@@ -25,6 +28,7 @@ class WidePair:
         names: its tensors.
         left, right: float64; where a network lacks a unit, what feeds and reads it is 0.
         numbers: for left and right, (units,) the unit's number in its set of the network as it was given, −1 where it lacks one.
+        idle: for left and right, (units,) whether nothing depends on the unit.
     """
 
     symmetry: Symmetry
@@ -32,6 +36,7 @@ class WidePair:
     left: Wide
     right: Wide
     numbers: tuple[IntArray, IntArray]
+    idle: tuple[BoolArray, BoolArray]
 
     def frames(self) -> tuple[Frame, Frame]:
         one, other = (framed(self.symmetry, tensors, self.names, dead=False) for tensors in (self.left, self.right))
@@ -59,21 +64,24 @@ def side_by_side(left: Side, right: Side) -> WidePair:
     # the right networks under the names of the left ones
     renamed = lent_widths(left.networks, right.networks)
     joined = joined_widths(left.networks, renamed)
-    aliases = left.checkpoint.aliases
-    symmetry = find_symmetry(joined, aliases)
+    solved = _Solved(left.checkpoint.aliases, [(left.networks, pair.symmetry)])
+    own = pair.symmetry, solved.symmetry(renamed)
+    symmetry = solved.symmetry(joined)
     shapes = {name: shape for network in joined for name, shape in network.graph.parameter_shapes.items()}
     tensors: list[Wide] = []
     numbers: list[IntArray] = []
-    for side, networks, given in ((left, left.networks, pair.left), (right, renamed, pair.right)):
-        own = find_symmetry(networks, aliases)
-        places = places_of_units(own, symmetry)
+    idle: list[BoolArray] = []
+    for side, mine, given in zip((left, right), own, (pair.left, pair.right), strict=True):
+        places = places_of_units(mine, symmetry)
         numbers.append(_numbers(side, places, symmetry))
+        idle.append(np.zeros(symmetry.units, bool))
+        idle[-1][places] = side.idle[side.kept]
         tensors.append(
             {
                 name: laid_out(
                     np.asarray(given.tensors[name]),
                     name,
-                    own.actions.get(name, ()),
+                    mine.actions.get(name, ()),
                     symmetry.actions.get(name, ()),
                     tuple(shapes[name]),
                     places,
@@ -81,7 +89,22 @@ def side_by_side(left: Side, right: Side) -> WidePair:
                 for name in pair.names
             }
         )
-    return WidePair(symmetry, pair.names, tensors[0], tensors[1], (numbers[0], numbers[1]))
+    return WidePair(symmetry, pair.names, tensors[0], tensors[1], (numbers[0], numbers[1]), (idle[0], idle[1]))
+
+
+@dataclass
+class _Solved:
+    """Symmetries by network: where nothing is wider they are one."""
+
+    aliases: Mapping[str, str]
+    known: list[tuple[Sequence[Network], Symmetry]]
+
+    def symmetry(self, networks: Sequence[Network]) -> Symmetry:
+        for others, symmetry in self.known:
+            if list(others) == list(networks):
+                return symmetry
+        self.known.append((networks, find_symmetry(networks, self.aliases)))
+        return self.known[-1][1]
 
 
 def _numbers(side: Side, places: IntArray, symmetry: Symmetry) -> IntArray:

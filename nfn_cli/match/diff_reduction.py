@@ -7,17 +7,22 @@ halves, and only together do they correspond to the whole.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nfn_cli.canonical.reduction import Removed, reduce
 from nfn_cli.checkpoint.model import Checkpoint
-from nfn_cli.errors import AnswerIsNo, Refused
+from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Network
+from nfn_cli.match.frame import dead_units, without_dead
 from nfn_cli.symmetry.axis import IntArray
+from nfn_cli.symmetry.check import outputs, relative_change
 from nfn_cli.symmetry.relations import BoolArray
 from nfn_cli.symmetry.solve import Symmetry, find_symmetry
+
+# Outputs that differ by less, in float64, are the same.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +34,7 @@ class Side:
         symmetry: of the network as it was given.
         kept: (units,) of that one, whether the unit is still there.
         stands: (units,) the unit that one is a multiple of: itself where kept, −1 where nothing depends on it.
+        idle: (units,) units that nothing depends on and that are still there, because others could not stay without them.
     """
 
     checkpoint: Checkpoint
@@ -36,10 +42,12 @@ class Side:
     symmetry: Symmetry
     kept: BoolArray
     stands: IntArray
+    idle: BoolArray
 
     @property
-    def reduced(self) -> bool:
-        return not bool(self.kept.all())
+    def redundant(self) -> bool:
+        """Whether any unit is dead or repeats another."""
+        return bool(self.idle.any()) or not bool(self.kept.all())
 
     def numbers(self) -> IntArray:
         """(units kept,) numbers of those units in the network as it was given."""
@@ -49,7 +57,12 @@ class Side:
 def as_given(checkpoint: Checkpoint, networks: Sequence[Network]) -> Side:
     symmetry = find_symmetry(networks, checkpoint.aliases)
     units = np.arange(symmetry.units)
-    return Side(checkpoint, tuple(networks), symmetry, np.ones(len(units), bool), units)
+    return Side(checkpoint, tuple(networks), symmetry, units >= 0, units, units < 0)
+
+
+def with_idle(side: Side) -> Side:
+    """The network as it is, its dead units known."""
+    return replace(side, idle=_idle(side.symmetry, side.checkpoint, side.networks))
 
 
 def without_redundancy(side: Side) -> Side:
@@ -60,7 +73,7 @@ def without_redundancy(side: Side) -> Side:
     """
     smaller = reduce(side.checkpoint, side.networks, writable=False)
     if not smaller.removed:
-        return side
+        return with_idle(side)
     kept, stands = side.kept.copy(), side.stands.copy()
     for unit in smaller.removed:
         number = _unit(side.symmetry, unit.tensor, unit.axis, unit.index)
@@ -72,18 +85,28 @@ def without_redundancy(side: Side) -> Side:
         if not chained.any():
             break
         stands[chained] = stands[stands[chained]]
-    reduced = Side(smaller.checkpoint, smaller.networks, side.symmetry, kept, stands)
-    _check_numbers(reduced)
-    return reduced
+    symmetry = find_symmetry(smaller.networks, smaller.checkpoint.aliases)
+    _check_numbers(side.symmetry, kept, symmetry)
+    idle = np.zeros(len(kept), bool)
+    idle[kept] = _idle(symmetry, smaller.checkpoint, smaller.networks)
+    return Side(smaller.checkpoint, smaller.networks, side.symmetry, kept, stands, idle)
 
 
-def reason_not_reduced(side: Side) -> str:
-    """Why `without_redundancy` refuses."""
+def _idle(symmetry: Symmetry, checkpoint: Checkpoint, networks: Sequence[Network]) -> BoolArray:
+    """(units,) units whose outgoing weights are all 0, if what feeds them then is without effect: a norm may read it."""
+    names = dict.fromkeys(checkpoint.aliases.get(n, n) for network in networks for n in network.graph.parameter_shapes)
+    tensors = {name: np.asarray(checkpoint.tensors[name]) for name in names}
+    idle = dead_units(symmetry, tensors)
+    if not idle.any():
+        return idle
+    cleared = checkpoint.with_tensors(
+        without_dead(symmetry, {name: array.astype(np.float64) for name, array in tensors.items()})
+    )
     try:
-        without_redundancy(side)
-    except (Refused, AnswerIsNo) as error:
-        return error.what
-    return ""
+        changes = [relative_change(*(outputs(n, c.tensors, 0) for c in (checkpoint, cleared))) for n in networks]
+    except Refused:
+        return np.zeros_like(idle)
+    return idle & (max(changes) <= _ROUNDING)
 
 
 def _stand(symmetry: Symmetry, unit: Removed) -> int:
@@ -100,13 +123,12 @@ def _unit(symmetry: Symmetry, tensor: str, axis: int, index: int | None) -> int:
     return int(max(units, default=-1))
 
 
-def _check_numbers(side: Side) -> None:
+def _check_numbers(symmetry: Symmetry, kept: BoolArray, smaller: Symmetry) -> None:
     """The sets of the smaller network must be those of the larger one without the units that went, in their order."""
-    smaller = find_symmetry(side.networks, side.checkpoint.aliases)
-    renumbered = np.append(np.where(side.kept, np.cumsum(side.kept) - 1, -2), -1)
-    fits = smaller.units == int(side.kept.sum()) and len(smaller.unit_sets) == len(side.symmetry.unit_sets)
+    renumbered = np.append(np.where(kept, np.cumsum(kept) - 1, -2), -1)
+    fits = smaller.units == int(kept.sum()) and len(smaller.unit_sets) == len(symmetry.unit_sets)
     for name, actions in smaller.actions.items() if fits else ():
-        before = side.symmetry.actions.get(name, ())
+        before = symmetry.actions.get(name, ())
         fits = fits and len(actions) == len(before)
         for action, old in zip(actions, before, strict=False):
             units = renumbered[old.unit]

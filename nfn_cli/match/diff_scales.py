@@ -19,6 +19,8 @@ from nfn_cli.symmetry.element import FlatElement, FloatArray, identity
 from nfn_cli.symmetry.solve import Action, Symmetry
 
 _SWEEPS = 6
+# Steps that are so small a part of the noise are the last.
+_STILL = 0.01
 # Ratios are taken from so many entries of a slot: a median of more says the same.
 _ENTRIES = 256
 
@@ -51,7 +53,7 @@ def settled_scales(
         if not sweep:
             # what feeds these units says enough: if what reads them differs, that is a change of those who read
             agreeing = distances(symmetry, state.ours, theirs, shared).residual <= noise
-        elif largest < 1e-12:
+        elif largest < _STILL * noise:
             break
     return state.ours
 

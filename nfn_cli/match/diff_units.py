@@ -38,13 +38,13 @@ def set_difference(number: int, wide: UnitSet, matched: Matched, sides: tuple[Si
     feeding, reading = matched.distances.feeding, matched.distances.reading
     near, far = feeding.distance()[span].tolist(), reading.distance()[span].tolist()
     members = [
-        [_members(side, number, unit) for unit in numbers[span].tolist()]
+        _members(side, number, numbers[span])
         for side, numbers in zip(sides, (matched.left, matched.right), strict=True)
     ]
     found = [
-        _pair(ours, theirs, alike, distance, outgoing)
-        for ours, theirs, alike, distance, outgoing in zip(
-            *members, matched.same[span].tolist(), near, far, strict=True
+        _pair(ours, theirs, word, distance, outgoing)
+        for ours, theirs, word, distance, outgoing in zip(
+            *members, _statuses(matched, sides, number, span), near, far, strict=True
         )
         if ours and theirs
     ]
@@ -59,11 +59,24 @@ def set_difference(number: int, wide: UnitSet, matched: Matched, sides: tuple[Si
     return SetDifference(wide.name, sizes, distance, tuple(found))
 
 
-def _pair(ours: Units, theirs: Units, same: bool, distance: float, outgoing: float) -> UnitChange:
-    status = "same" if same else "changed"
+def _statuses(matched: Matched, sides: tuple[Side, Side], number: int, span: slice) -> list[str]:
+    """What a pair is said to be where it is one unit against one."""
+    left, right = (
+        side.idle[side.symmetry.unit_sets[number].start + numbers[span]] & (numbers[span] >= 0)
+        for side, numbers in zip(sides, (matched.left, matched.right), strict=True)
+    )
+    words = np.where(matched.same[span], "same", "changed")
+    words = np.where(left, np.where(right, "dead", "revived"), np.where(right, "died", words))
+    return [str(word) for word in words]
+
+
+def _pair(ours: Units, theirs: Units, status: str, distance: float, outgoing: float) -> UnitChange:
+    moved = ours[0] != theirs[0]
+    if status in ("died", "revived", "dead"):
+        return UnitChange(ours, theirs, status, moved, None, None)
     if len(theirs) != len(ours):
         status = "split" if len(theirs) > len(ours) else "merged"
-    return UnitChange(ours, theirs, status, ours[0] != theirs[0], distance, outgoing)
+    return UnitChange(ours, theirs, status, moved, distance, outgoing)
 
 
 def _without_counterpart(
@@ -90,18 +103,21 @@ def _by_place(ours: list[Units], theirs: list[Units]) -> list[tuple[Units, Units
     return [*pairs, *zip(*rest, strict=False)]
 
 
-def _members(side: Side, number: int, unit: int) -> Units:
-    """The unit and those that repeat it, by number in the set; none for −1."""
-    if unit < 0:
-        return ()
-    unit_set = side.symmetry.unit_sets[number]
-    stands = side.stands[unit_set.start : unit_set.start + unit_set.size]
-    repeats = np.flatnonzero(stands == unit + unit_set.start)
-    return (unit, *(other for other in repeats.tolist() if other != unit))
+def _members(side: Side, number: int, units: IntArray) -> list[Units]:
+    """Each unit with those that repeat it, by number in the set; none for −1."""
+    stands = _stands(side, number)
+    repeats: dict[int, list[int]] = {}
+    for unit in np.flatnonzero((stands >= 0) & (stands != np.arange(len(stands)))).tolist():
+        repeats.setdefault(int(stands[unit]), []).append(unit)
+    return [(unit, *repeats.get(unit, ())) if unit >= 0 else () for unit in units.tolist()]
 
 
 def _dead(side: Side, number: int) -> list[Units]:
+    return [(unit,) for unit in np.flatnonzero(_stands(side, number) < 0).tolist()]
+
+
+def _stands(side: Side, number: int) -> IntArray:
+    """(n,) for each unit of the set the number of the one it stands for, negative for none."""
     unit_set = side.symmetry.unit_sets[number]
-    return [
-        (unit,) for unit in np.flatnonzero(side.stands[unit_set.start : unit_set.start + unit_set.size] < 0).tolist()
-    ]
+    found = side.stands[unit_set.start : unit_set.start + unit_set.size]
+    return np.where(found < 0, -1, found - unit_set.start)

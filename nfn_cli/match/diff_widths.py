@@ -69,5 +69,5 @@ def _depthwise(op: Op, shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 def _chosen(mine: Any, other: Any, choice: Choice) -> Any:
     if isinstance(mine, (list, tuple)):
-        return [_chosen(a, b, choice) for a, b in zip(mine, other, strict=True)]
+        return type(mine)(_chosen(a, b, choice) for a, b in zip(mine, other, strict=True))
     return choice(mine, other) if isinstance(mine, int) and isinstance(other, int) else mine
