@@ -1,10 +1,10 @@
-"""How well fingerprints tell networks apart: python benchmarks/fingerprint.py ZOO [--seed N]
+"""How well fingerprints tell networks apart: python benchmarks/fingerprint.py ZOO [--copied N] [--seed N]
 
-ZOO is a folder that `nfn zoo info` reads. For each family: networks per second of processor time on one core; pairs of
-different rows within the radius (collisions) and the nearest pair; orbit copies (all kinds of group elements, scales up to
-1,000) and copies in half precision beyond the radius (misses); how the number of differing bits grows with relative noise.
-Half-precision copies in which some tensor underflows (root mean square below the smallest normal number) are counted apart:
-what is left of them is another network.
+ZOO is a folder that `nfn zoo info` reads (benchmarks/fingerprint_population.py makes a large one). For each family: networks
+per second of processor time on one core; all pairs of different rows: those within the radius (of one run, of weights that are
+equal bit for bit, others: collisions) and the nearest pair of different runs. Of N rows: orbit copies (all kinds of group
+elements, scales up to 1,000) and copies in half precision beyond the radius (misses), those of them in which some tensor
+underflows (root mean square below the smallest normal number) counted apart; how the number of differing bits grows with noise.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nfn_cli.zoo.open_zoo import open_zoo
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _NOISE = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
-_ROWS_AT_A_TIME = 512
+_ROWS_AT_A_TIME = 1024
 
 
 def apart(a: Array, b: Array) -> Array:
@@ -35,17 +35,30 @@ def apart(a: Array, b: Array) -> Array:
     return np.unpackbits(a ^ b, axis=-1).sum(axis=-1).astype(np.int64)
 
 
-def nearest(codes: Array) -> tuple[int, int]:
-    """Pairs within the radius, and the least distance of a pair."""
+def all_pairs(codes: Array, runs: Array) -> tuple[Array, int, int]:
+    """Of all pairs: (m, 2) those within the radius, and the least distance of two of one run and of two runs."""
     bits = np.unpackbits(codes, axis=1).astype(np.float32)
-    ones, within, least = bits.sum(axis=1), 0, BITS
+    ones, near, least = bits.sum(axis=1), [np.zeros((0, 2), np.int64)], [BITS, BITS]
     for start in range(0, len(bits), _ROWS_AT_A_TIME):
-        part = slice(start, start + _ROWS_AT_A_TIME)
-        distance = ones[part, None] + ones[None, :] - 2 * bits[part] @ bits.T
-        later = np.arange(len(bits))[None, :] > np.arange(len(bits))[part, None]
-        within += int((later & (distance <= RADIUS)).sum())
-        least = min(least, int(distance[later].min(initial=BITS)))
-    return within, least
+        part = slice(start, min(start + _ROWS_AT_A_TIME, len(bits)))
+        distance = ones[part, None] + ones[None, start:] - 2 * (bits[part] @ bits[start:].T)
+        distance[np.tril_indices(part.stop - start)] = 2 * BITS  # pairs of before, and with itself
+        left, right = np.nonzero(distance <= RADIUS)
+        near.append(np.stack([left, right], axis=1) + start)
+        first, second = np.nonzero(runs[part, None] == runs[None, start:])
+        one_run = distance[first, second]
+        least[0] = min(least[0], int(one_run.min(initial=2 * BITS)))
+        distance[first, second] = 2 * BITS
+        least[1] = min(least[1], int(distance.min(initial=2 * BITS)))
+    return np.concatenate(near), least[0], least[1]
+
+
+def equal_weights(family: Family, pairs: Array) -> Array:
+    """(m, 2) -> (m,) whether both hold the same numbers."""
+    same = np.zeros(len(pairs), bool)
+    for number, pair in enumerate(pairs):
+        same[number] = all(np.array_equal(array[0], array[1]) for array in family.tensors(rows=pair).values())
+    return same
 
 
 def underflows(tensors: Mapping[str, Array], smallest: float) -> Array:
@@ -54,17 +67,37 @@ def underflows(tensors: Mapping[str, Array], smallest: float) -> Array:
     return np.any([np.sqrt(np.square(each).mean(axis=1)) < smallest for each in flat], axis=0)
 
 
-def measure(family: Family, seed: int) -> None:
-    maker = Fingerprinter.of_graph(family.graph)
+def measure_pairs(family: Family, maker: Fingerprinter, runs: Array) -> None:
+    """Fingerprints of all rows, and what their pairs are."""
+    found, seconds = [], 0.0
+    for start in range(0, len(family), _ROWS_AT_A_TIME):
+        stop = min(start + _ROWS_AT_A_TIME, len(family))
+        tensors = {name: np.array(a) for name, a in family.tensors(rows=slice(start, stop)).items()}
+        begin = time.process_time()
+        found.append(maker.codes_and_usable(tensors))
+        seconds += time.process_time() - begin
+    codes, usable = (np.concatenate(part) for part in zip(*found, strict=True))
+    rows = np.flatnonzero(usable)
+    count = len(rows)
+    print(f"{family.name}: {count:,} networks of {len(np.unique(runs[rows])):,} runs, {count / seconds:,.0f} a second")
+    pairs, one_run, two_runs = all_pairs(codes[rows], runs[rows])
+    pairs = rows[pairs]
+    same_run = runs[pairs[:, 0]] == runs[pairs[:, 1]]
+    same = equal_weights(family, pairs)
+    sizes = [int((~same & of).sum()) for of in (same_run, ~same_run)]
+    print(
+        f"  {count * (count - 1) // 2:,} pairs, nearest of two runs {two_runs} of {BITS} bits apart, of one {one_run}"
+    )
+    print(
+        f"  within {RADIUS}: {same.sum():,} equal, {sizes[0]:,} of one run, {sizes[1]:,} of two: collisions", flush=True
+    )
+
+
+def measure_copies(family: Family, maker: Fingerprinter, rows: Array, seed: int) -> None:
+    """Misses among copies of some rows, and what noise does."""
     symmetry = find_symmetry([Network("", "", family.graph)])
-    tensors = {name: np.array(array) for name, array in family.tensors().items()}
-    start = time.process_time()
+    tensors = {name: np.array(array) for name, array in family.tensors(rows=rows).items()}
     codes, usable = maker.codes_and_usable(tensors)
-    seconds = time.process_time() - start
-    within, least = nearest(codes[usable])
-    count = int(usable.sum())
-    print(f"{family.name}: {count:,} networks, {count / seconds:,.0f} a second on one core")
-    print(f"  collisions: {within} of {count * (count - 1) // 2:,} pairs; nearest pair {least} of {BITS} bits apart")
     for reach in (4.0, 1000.0):
         for turn in range(2):
             copy = moved(family.graph, symmetry, tensors, OrbitMove("all", reach), seed + turn)
@@ -96,10 +129,16 @@ def report(title: str, distances: Array) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("zoo")
+    parser.add_argument("--copied", type=int, default=1024, help="rows of each family of which copies are made")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    for family in open_zoo(arguments.zoo, final_only=False).families:
-        measure(family, arguments.seed)
+    zoo = open_zoo(arguments.zoo, final_only=False)
+    _, runs = np.unique(zoo.runs, return_inverse=True)
+    for family in zoo.families:
+        maker = Fingerprinter.of_graph(family.graph)
+        measure_pairs(family, maker, runs[family.rows])
+        chosen = np.arange(min(arguments.copied, len(family))) * len(family) // min(arguments.copied, len(family))
+        measure_copies(family, maker, chosen, arguments.seed)
 
 
 if __name__ == "__main__":

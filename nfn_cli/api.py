@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nfn_cli.match.barrier import Barrier
     from nfn_cli.match.diff_model import Difference
     from nfn_cli.match.equivalent import Equivalence
+    from nfn_cli.match.fingerprint import Judged
     from nfn_cli.match.merge_result import Merged
     from nfn_cli.predictors import Prediction
 
@@ -185,6 +186,15 @@ def digest(
     model = open_model(source, options)
     with _located(model):
         return orbit_digest(model.checkpoint, model.networks, names=names)
+
+
+def fingerprint(source: str | Path | Checkpoint | Model, options: NameOptions = NameOptions()) -> Judged:
+    """A short code that the group leaves alone, and whether it survives float16; see `nfn_cli.match.fingerprint`."""
+    from nfn_cli.match.fingerprint import judged_fingerprint
+
+    model = open_model(source, options)
+    with _located(model):
+        return judged_fingerprint(model.checkpoint, model.networks)
 
 
 def equivalent(

@@ -10,7 +10,10 @@ from nfn_cli.cli import options as o
 
 if TYPE_CHECKING:
     from nfn_cli.graph import NameOptions
+    from nfn_cli.match.fingerprint import Judged
     from nfn_cli.match.fingerprint_code import Fingerprint
+
+_UNRELIABLE = "weights are too small for float16: a copy in that type has another code, and is another network"
 
 To = Annotated[
     Optional[str],  # noqa: UP045
@@ -44,8 +47,9 @@ def fingerprint(
     equality of text: codes mean one network where at most --radius bits differ.
 
     What the code does not see: changes of single weights too small to matter among all, and weights far smaller than others
-    that they meet. What it cannot help: a float16 copy in which whole layers fell below 6e-8 and became zero is another
-    network. A match is no proof; nfn equivalent finds the group element that proves it.
+    that they meet. What it cannot help: where most of a layer that counts is too small for float16, a copy in that type is
+    another network; then a note says so, and "reliable" is false. A match is no proof; nfn equivalent finds the group element
+    that proves it.
 
     Examples:
 
@@ -65,13 +69,14 @@ def fingerprint(
     other = None if to is None else _fingerprint_or_code(to, how)
 
     def handle(path: str) -> None:
-        code, container, notes = _of(path, how)
+        judged, container, notes = _of(path, how)
+        code = judged.code
         for note in notes:
             session.note(note)
         distance = None if other is None else code.distance(other)
         same = None if other is None else code.same_network(other, radius)
         if json:
-            write_object(_object(path, container, code, distance, same, notes))
+            write_object(_object(path, container, judged, distance, same, notes))
         else:
             verdict = "" if other is None else f"  {_words(distance, same)}"
             render.as_they_are([f"{code}  {path}{verdict}"])
@@ -82,36 +87,32 @@ def fingerprint(
     session.end()
 
 
-def _of(path: str, how: NameOptions) -> tuple[Fingerprint, str, tuple[str, ...]]:
-    """The code, the container, and notes on how the network was read."""
-    from nfn_cli.api import open_model
-    from nfn_cli.errors import NfnError
-    from nfn_cli.match.fingerprint import fingerprint as fingerprint_of
-    from nfn_cli.printable import printable
+def _of(path: str, how: NameOptions) -> tuple[Judged, str, tuple[str, ...]]:
+    """The code, the container, and notes on how the network was read and on the code."""
+    from nfn_cli import api
 
-    model = open_model(path, how)
-    try:
-        code = fingerprint_of(model.checkpoint, model.networks)
-    except NfnError as error:
-        raise error.located(printable(path)) from None
-    return code, model.checkpoint.container, tuple(note for network in model.networks for note in network.notes)
+    model = api.open_model(path, how)
+    judged = api.fingerprint(model)
+    notes = tuple(note for network in model.networks for note in network.notes)
+    return judged, model.checkpoint.container, notes if judged.reliable else (*notes, _UNRELIABLE)
 
 
 def _fingerprint_or_code(text: str, how: NameOptions) -> Fingerprint:
     from nfn_cli.match.fingerprint_code import fingerprint_from, looks_like_one
 
-    return fingerprint_from(text) if looks_like_one(text) else _of(text, how)[0]
+    return fingerprint_from(text) if looks_like_one(text) else _of(text, how)[0].code
 
 
 def _object(
-    path: str, container: str, code: Fingerprint, distance: int | None, same: bool | None, notes: tuple[str, ...]
+    path: str, container: str, judged: Judged, distance: int | None, same: bool | None, notes: tuple[str, ...]
 ) -> dict[str, Any]:
     return {
         "schema": "nfn.fingerprint/1",
         "path": path,
         "container": container,
-        "fingerprint": str(code),
-        "architecture": code.architecture,
+        "fingerprint": str(judged.code),
+        "architecture": judged.code.architecture,
+        "reliable": judged.reliable,
         "distance": distance,
         "same_network": same,
         "notes": list(notes),

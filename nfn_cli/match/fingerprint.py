@@ -17,6 +17,7 @@ from nfn_cli.match.fingerprint_statistics import statistics
 from nfn_cli.printable import printable
 
 _BATCH_ENTRIES = 1 << 20
+_SMALLEST_NORMAL = 2.0**-14  # of float16
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,18 +82,69 @@ class Fingerprinter:
         return counts.pop() if counts else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A fingerprint, and whether it may be trusted to survive half precision.
+
+    Attributes:
+        reliable: false where a float16 copy of these very tensors has another code, because most of what some tensor holds
+            is too small for that type.
+    """
+
+    code: Fingerprint
+    reliable: bool
+
+
 def fingerprint(checkpoint: Checkpoint, networks: Sequence[Network]) -> Fingerprint:
     """The fingerprint of all networks of one checkpoint together.
 
     Raises:
         Refused: no network, weights are not finite, or shapes disagree.
     """
+    maker = _maker(checkpoint, networks)
+    return _of_tensors(maker, _stacked(maker, checkpoint))
+
+
+def judged_fingerprint(checkpoint: Checkpoint, networks: Sequence[Network]) -> Judged:
+    """The same, with a judgement.
+
+    Raises:
+        Refused: as `fingerprint`.
+    """
+    maker = _maker(checkpoint, networks)
+    tensors = _stacked(maker, checkpoint)
+    code = _of_tensors(maker, tensors)
+    if not any(_is_faint(array) for array in tensors.values()):
+        return Judged(code, True)
+    with np.errstate(over="ignore"):
+        (copy,) = maker.fingerprints({name: array.astype(np.float16) for name, array in tensors.items()})
+    # weights too large for float16 have no such copy that could be mistaken
+    return Judged(code, copy is None or code.same_network(copy))
+
+
+def _maker(checkpoint: Checkpoint, networks: Sequence[Network]) -> Fingerprinter:
     maker = Fingerprinter(plan_of(networks, checkpoint.aliases))
     names = [tensor.name for tensor in maker.plan.tensors]
     if not names:
         raise Refused("no weights that a network reads", code="no-fingerprint")
     check_finite(checkpoint, names)
-    (answer,) = maker.fingerprints({name: np.asarray(checkpoint.tensors[name])[None] for name in names})
+    return maker
+
+
+def _stacked(maker: Fingerprinter, checkpoint: Checkpoint) -> dict[str, Array]:
+    return {tensor.name: np.asarray(checkpoint.tensors[tensor.name])[None] for tensor in maker.plan.tensors}
+
+
+def _of_tensors(maker: Fingerprinter, tensors: Mapping[str, Array]) -> Fingerprint:
+    (answer,) = maker.fingerprints(tensors)
     if answer is None:
         raise Refused("weights are too large for their squares", code="no-fingerprint")
     return answer
+
+
+def _is_faint(array: Array) -> bool:
+    """Whether the root mean square is below the smallest normal number of float16, and not 0."""
+    flat, total = array.reshape(-1), 0.0
+    for start in range(0, len(flat), _BATCH_ENTRIES):
+        total += float(np.square(flat[start : start + _BATCH_ENTRIES].astype(np.float64)).sum())
+    return 0.0 < total < len(flat) * _SMALLEST_NORMAL**2

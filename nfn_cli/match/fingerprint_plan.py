@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -22,6 +23,7 @@ from nfn_cli.symmetry.element import FloatArray
 from nfn_cli.symmetry.solve import Action, Symmetry, find_symmetry
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_HELD_ENTRIES = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,16 @@ class FingerprintPlan:
     units: int
     family: IntArray
     unit_sets: tuple[tuple[int, int], ...]
+
+    @cached_property
+    def large(self) -> frozenset[str]:
+        """Tensors of which not even one entry per pair of slots is kept in memory: what a budget leaves over, smallest first."""
+        left, large = _HELD_ENTRIES, set()
+        for tensor in sorted(self.tensors, key=lambda t: prod(t.matrix[:3])):
+            left -= prod(tensor.matrix[:3])
+            if left < 0 and tensor.groups == 1:
+                large.add(tensor.name)
+        return frozenset(large)
 
 
 def plan_of(networks: Sequence[Network], aliases: Mapping[str, str] | None = None) -> FingerprintPlan:

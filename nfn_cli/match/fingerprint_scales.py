@@ -13,31 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from nfn_cli.match.fingerprint_moments import Moments
 from nfn_cli.match.fingerprint_plan import FingerprintPlan, Slots, TensorPlan
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
 
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 _SWEEPS = 40
+_FEW_SWEEPS = 8  # where every one reads hundreds of megabytes
 _TOLERANCE = 1e-7
 _TINY = 1e-280  # below this a sum of squares is nothing
-
-
-@dataclass(frozen=True, eq=False)
-class Squares:
-    """The squares of one tensor of many networks, summed over all but its two ends: (networks, groups, A, B)."""
-
-    plan: TensorPlan
-    matrix: FloatArray
-
-    def across(self, factor: FloatArray, to_rows: bool) -> FloatArray:
-        """(networks, slots of the other end) -> (networks, slots of this end): what the entries of each slot add up to."""
-        count, groups, a, b = self.matrix.shape
-        if to_rows:
-            out = np.matmul(self.matrix, factor.reshape(count, groups, b, 1))
-        else:
-            out = np.matmul(factor.reshape(count, groups, 1, a), self.matrix)
-        return np.asarray(out.reshape(count, -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +93,8 @@ class ScalePlan:
                 free[tensor.rows.classes] = False
         return free
 
-    def solve(self, squares: Sequence[Squares]) -> Scales:
-        """Scales of the networks whose squares these are, in the order of the plan's tensors."""
-        count = len(squares[0].matrix) if squares else 0
+    def solve(self, squares: Sequence[Moments], count: int) -> Scales:
+        """Scales of so many networks, whose squares these are, in the order of the plan's tensors."""
         size = self.plan.classes + 1
         scales = Scales(np.zeros((count, size)), np.ones((count, size)))
         if size == 1:
@@ -119,7 +103,7 @@ class ScalePlan:
         terms = [s for s in squares if is_coupling(s.plan)]
         self._find_live(terms, scales)
         self._start(terms, scales)
-        for _ in range(_SWEEPS):
+        for _ in range(_FEW_SWEEPS if self.plan.large else _SWEEPS):
             worst = 0.0
             for step in self.steps:
                 found = _pulls([squares[position] for position in step.tensors], scales, step.classes)
@@ -130,13 +114,14 @@ class ScalePlan:
                 break
         return scales
 
-    def _settle_batch_norms(self, squares: Sequence[Squares], scales: Scales) -> None:
+    def _settle_batch_norms(self, squares: Sequence[Moments], scales: Scales) -> None:
         """c²(var + ε) = 1; where several norms read one class, their geometric mean."""
         total, times = np.zeros_like(scales.log), np.zeros(self.plan.classes + 1)
         for term in squares:
             if term.plan.variance:
                 slots = term.plan.rows
-                log_variance = 0.5 * np.log(np.maximum(term.matrix.reshape(len(scales.log), -1), _TINY))
+                variance = term.squares.by_row(np.ones((len(scales.log), 1)))
+                log_variance = 0.5 * np.log(np.maximum(variance, _TINY))
                 for classes, coefficient in zip(slots.classes, slots.coefficient, strict=True):
                     at = np.flatnonzero(coefficient)
                     _add(total, classes[at], -log_variance[:, at] / coefficient[at])
@@ -145,7 +130,7 @@ class ScalePlan:
         scales.log[:, here] = total[:, here] / times[here]
         scales.log[:, -1] = 0.0
 
-    def _find_live(self, terms: Sequence[Squares], scales: Scales) -> None:
+    def _find_live(self, terms: Sequence[Moments], scales: Scales) -> None:
         """Leave out, again and again, what nothing feeds or nothing reads."""
         free = self.free
         while True:
@@ -156,7 +141,7 @@ class ScalePlan:
                 return
             scales.live[:] = still
 
-    def _start(self, terms: Sequence[Squares], scales: Scales) -> None:
+    def _start(self, terms: Sequence[Moments], scales: Scales) -> None:
         """Incoming norm 1, family by family, counting only weights whose other end is settled."""
         settled = ~self.free
         family = self.plan.family
@@ -181,7 +166,7 @@ def _times_held(tensor: TensorPlan, mine: BoolArray) -> int:
 
 
 def _pulls(
-    terms: Sequence[Squares], scales: Scales, wanted: BoolArray, counted: BoolArray | None = None
+    terms: Sequence[Moments], scales: Scales, wanted: BoolArray, counted: BoolArray | None = None
 ) -> dict[float, FloatArray]:
     """For each coefficient c: (networks, classes + 1) the sum of squares that the class multiplies by exp(2c·x), at x.
 
@@ -197,7 +182,8 @@ def _pulls(
             asked = wanted[own.classes] & (own.coefficient != 0)
             if not asked.any():
                 continue
-            strength = near.factor(own, 2.0) * term.across(far.factor(other, 2.0), to_rows)
+            across = term.squares.by_row if to_rows else term.squares.by_column
+            strength = near.factor(own, 2.0) * across(far.factor(other, 2.0))
             for classes, coefficient, take in zip(own.classes, own.coefficient, asked, strict=True):
                 for c in np.unique(coefficient[take]):
                     at = np.flatnonzero(take & (coefficient == c))

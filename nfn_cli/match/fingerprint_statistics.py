@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
+from nfn_cli.match.fingerprint_moments import Moments, entries_of, moments
 from nfn_cli.match.fingerprint_plan import Array, FingerprintPlan, Slots, TensorPlan, uniform
-from nfn_cli.match.fingerprint_scales import ScalePlan, Scales, Squares
+from nfn_cli.match.fingerprint_scales import ScalePlan
 from nfn_cli.symmetry.axis import mix
 from nfn_cli.symmetry.element import FloatArray
 
@@ -30,29 +31,8 @@ _FLOOR = 1e-3  # of the mean: smaller sums look alike, for half precision knows 
 # to 0 (below 3e-8 each), balanced sums come to 1e-7: what vanishes must be far below, or copies would differ.
 _NOTHING = 1e-5
 _SURE = 64.0  # no statistic is held for more certain than one of _SURE² entries
-_PIECE_ENTRIES = 1 << 20
 _GRAM_PRODUCTS = 1 << 27
-
-
-@dataclass(frozen=True, eq=False)
-class _Moments:
-    """Of one tensor of many networks, (networks, groups, A, B) each, summed over all other entries.
-
-    `positioned` are squares and `signed` signed squares, weighted by position; `fourth` are fourth powers.
-    """
-
-    squares: FloatArray
-    positioned: FloatArray
-    signed: FloatArray | None
-    fourth: FloatArray
-
-    def scaled(self, rows: FloatArray, columns: FloatArray) -> _Moments:
-        """With every entry multiplied by its row's and its column's factor."""
-        count, groups, a, b = self.squares.shape
-        factor = rows.reshape(count, groups, a, 1) * columns.reshape(count, groups, 1, b)
-        factor *= factor
-        signed = None if self.signed is None else self.signed * factor
-        return _Moments(self.squares * factor, self.positioned * factor, signed, self.fourth * factor * factor)
+_GRAM_ENTRIES = 1 << 19  # at a time
 
 
 def statistics(plan: FingerprintPlan, tensors: Mapping[str, Array]) -> FloatArray:
@@ -61,21 +41,18 @@ def statistics(plan: FingerprintPlan, tensors: Mapping[str, Array]) -> FloatArra
     Args:
         tensors: name -> (networks, *shape).
     """
-    read = [_moments(tensor, tensors[tensor.name]) for tensor in plan.tensors]
-    squares = [Squares(t, m.squares) for t, m in zip(plan.tensors, read, strict=True)]
-    scales = ScalePlan(plan).solve(squares)
-    ends = [(scales.factor(t.rows), scales.factor(t.columns)) for t in plan.tensors]
-    scaled = [m.scaled(*factors) for m, factors in zip(read, ends, strict=True)]
-    count = len(read[0].squares) if read else 0
+    count = len(tensors[plan.tensors[0].name]) if plan.tensors else 0
+    read = moments(plan, tensors)
+    scales = ScalePlan(plan).solve(read, count)
     found = [np.zeros((count, 0))]
     descriptors = np.ones((count, plan.units + 1))
     for turn in range(_ROUNDS):
         parts = _Round(plan, descriptors)
-        for number, (tensor, moments) in enumerate(zip(plan.tensors, scaled, strict=True)):
-            found += parts.of_tensor(number, tensor, moments, last=turn == _ROUNDS - 1)
+        for number, (tensor, its) in enumerate(zip(plan.tensors, read, strict=True)):
+            ends = scales.factor(tensor.rows), scales.factor(tensor.columns)
+            found += parts.of_tensor(number, its, (np.square(ends[0]), np.square(ends[1])), last=turn == _ROUNDS - 1)
             if turn == 1 and _has_gram(tensor):
-                entries = _scaled_entries(tensor, tensors[tensor.name], scales)
-                found += parts.of_gram(tensor, entries)
+                found += parts.of_gram(tensor, _scaled_entries(tensor, tensors[tensor.name], *ends))
         found += parts.of_units()
         descriptors = parts.next_descriptors()
     return np.concatenate(found, axis=1)
@@ -89,18 +66,21 @@ class _Round:
         self.sums = np.zeros((_CONTRASTS, *descriptors.shape))
         self.touches, self.variances = np.zeros(descriptors.shape[1]), np.zeros((_CONTRASTS, descriptors.shape[1]))
 
-    def of_tensor(self, number: int, tensor: TensorPlan, moments: _Moments, last: bool) -> Iterator[FloatArray]:
-        count, groups, a, b = moments.squares.shape
+    def of_tensor(
+        self, number: int, its: Moments, ends: tuple[FloatArray, FloatArray], last: bool
+    ) -> Iterator[FloatArray]:
+        """Of the number-th tensor: its moments, and by what the squares of its rows and of its columns are multiplied."""
+        tensor = its.plan
         rows, columns = self._weights(tensor.rows), self._weights(tensor.columns)
-        weights = rows.reshape(count, groups, a, 1), columns.reshape(count, groups, 1, b)
-        by_row = np.matmul(moments.positioned, weights[1].swapaxes(2, 3)).reshape(count, -1)
-        by_column = np.matmul(weights[0].swapaxes(2, 3), moments.positioned).reshape(count, -1)
-        size = groups * a * b * len(tensor.spread)
+        weighted = ends[0] * rows, ends[1] * columns
+        by_row = ends[0] * its.positioned.by_row(weighted[1])
+        by_column = ends[1] * its.positioned.by_column(weighted[0])
+        size = prod(tensor.matrix)
         nothing = _NOTHING * max(len(tensor.rows), len(tensor.columns))  # of the sum of all
         yield np.log(((rows * by_row).sum(1, keepdims=True) + nothing) / size) * _certainty(size)
         if last:
-            fourth = np.matmul(weights[0].swapaxes(2, 3), np.matmul(moments.fourth, weights[1].swapaxes(2, 3)))
-            mean = fourth.reshape(count, groups).sum(1, keepdims=True) / size
+            fourth = ends[0] * weighted[0] * its.fourth.by_row(ends[1] * weighted[1])
+            mean = fourth.sum(1, keepdims=True) / size
             yield np.log(np.sqrt(mean) + nothing / size) * _certainty(size) / 2
         for side, (slots, sums) in enumerate(((tensor.rows, by_row), (tensor.columns, by_column))):
             if len(slots) > 1:
@@ -108,20 +88,23 @@ class _Round:
                 yield from _by_slot(relative, slots, size // len(slots))
                 if slots.moves:
                     self._tell(slots, relative, size // len(slots), 2 * number + side)
-        if moments.signed is not None and last:
-            signed_rows = np.matmul(moments.signed, weights[1].swapaxes(2, 3)).reshape(count, -1)
-            signed_columns = np.matmul(weights[0].swapaxes(2, 3), moments.signed).reshape(count, -1)
-            ends = ((tensor.rows, signed_rows, by_row), (tensor.columns, signed_columns, by_column))
-            for slots, signed, sums in ends:
+        if its.signed is not None and last:
+            signed_rows = ends[0] * its.signed.by_row(weighted[1])
+            signed_columns = ends[1] * its.signed.by_column(weighted[0])
+            both = ((tensor.rows, signed_rows, by_row), (tensor.columns, signed_columns, by_column))
+            for slots, signed, sums in both:
                 share = signed / (sums + _FLOOR * sums.mean(axis=1, keepdims=True) + nothing / len(slots))
                 yield from _by_slot(share, slots, size // len(slots))
 
     def of_gram(self, tensor: TensorPlan, entries: FloatArray) -> Iterator[FloatArray]:
         """Squares of the products of rows, (networks, A, B·K) -> those of every row with all others."""
-        gram = np.matmul(entries, entries.swapaxes(1, 2))
-        gram *= gram
-        by_row = np.matmul(gram, self._weights(tensor.rows)[:, :, None])[:, :, 0]
-        size = entries.shape[2]
+        count, a, size = entries.shape
+        weights, by_row = self._weights(tensor.rows)[:, :, None], np.empty((count, a))
+        step = max(1, _GRAM_ENTRIES // (count * a))
+        for start in range(0, a, step):
+            gram = np.matmul(entries[:, start : start + step], entries.swapaxes(1, 2))
+            gram *= gram
+            by_row[:, start : start + step] = np.matmul(gram, weights)[:, :, 0]
         nothing = (_NOTHING * max(1.0, len(tensor.columns) / len(tensor.rows))) ** 2
         mean = by_row.mean(axis=1, keepdims=True)
         yield np.log((mean + nothing) / size) * _certainty(size * len(tensor.rows)) / 4
@@ -158,43 +141,16 @@ class _Round:
                 np.add.at(sums.T, units, weight * relative[:, moved].T)
 
 
-def _moments(plan: TensorPlan, array: Array) -> _Moments:
-    count, (groups, a, b, k) = len(array), plan.matrix
-    out = [np.empty((count, groups, a, b)) for _ in range(3 if plan.signed else 4)]
-    step = max(1, _PIECE_ENTRIES // max(1, a * groups * b * k))
-    for start in range(0, count, step):
-        piece = slice(start, start + step)
-        entries = _entries(plan, array[piece]).reshape(-1, groups, a, b, k)
-        squares = entries * entries
-        out[0][piece] = squares.sum(axis=-1)
-        out[1][piece] = squares @ plan.spread
-        out[2][piece] = np.square(squares).sum(axis=-1)
-        if not plan.signed:
-            out[3][piece] = (squares * np.sign(entries)) @ plan.spread
-    return _Moments(out[0], out[1], None if plan.signed else out[3], out[2])
-
-
-def _entries(plan: TensorPlan, array: Array) -> FloatArray:
-    """(networks, *shape) -> the same in float64, ends first; phases turned into what phase counts leave alone."""
-    array = array.reshape(len(array), *plan.shape)
-    wide = array.transpose(0, *(axis + 1 for axis in plan.order)).astype(np.float64) + plan.offset
-    if plan.periods is not None:
-        turns = plan.periods > 0
-        angle = 2 * np.pi * wide[:, turns] / plan.periods[turns].reshape(-1, *(1,) * (wide.ndim - 2))
-        wide[:, turns] = 0.75 + 0.25 * np.cos(angle)  # far from 0, whose logarithm would be noise
-    return np.asarray(wide)
-
-
 def _has_gram(plan: TensorPlan) -> bool:
     groups, a, b, k = plan.matrix
     return groups == 1 and a > 1 and b * k > 1 and plan.periods is None and a * a * b * k <= _GRAM_PRODUCTS
 
 
-def _scaled_entries(plan: TensorPlan, array: Array, scales: Scales) -> FloatArray:
+def _scaled_entries(plan: TensorPlan, array: Array, rows: FloatArray, columns: FloatArray) -> FloatArray:
     _, a, b, k = plan.matrix
-    entries = _entries(plan, array).reshape(-1, a, b, k)
-    entries *= scales.factor(plan.rows)[:, :, None, None]
-    entries *= scales.factor(plan.columns)[:, None, :, None]
+    entries = entries_of(plan, array.reshape(len(array), *plan.shape), slice(0, a))
+    entries *= rows[:, :, None, None]
+    entries *= columns[:, None, :, None]
     return entries.reshape(len(entries), a, b * k)
 
 

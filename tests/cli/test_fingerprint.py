@@ -49,6 +49,19 @@ def test_json_goes_on_after_a_failure_and_keeps_to_its_schema(tmp_path: Path) ->
     assert plain.out == f"{lines[0]['fingerprint']}  {RELU}\n"
 
 
+def test_what_half_precision_would_lose_is_said(tmp_path: Path) -> None:
+    """A member of the orbit whose first layer float16 cannot hold; the file itself is marked, its plain form is not."""
+    tensors, faint = load_file(RELU), tmp_path / "faint.npz"
+    moved = {n: tensors[n] * np.float32(1e-8) for n in ("conv1.weight", "conv1.bias")}
+    np.savez(faint, **tensors | moved | {"conv2.weight": tensors["conv2.weight"] * np.float32(1e3)})
+    np.savez(tmp_path / "plain.npz", **tensors | {"conv2.weight": tensors["conv2.weight"] * np.float32(1e-5)})
+    run = nfn("fingerprint", faint, tmp_path / "plain.npz", "--activation", "relu", "--json")
+    first, second = run.json()
+    assert (first["reliable"], second["reliable"]) == (False, True)
+    assert [any("float16" in note for note in line["notes"]) for line in (first, second)] == [True, False]
+    assert (first["fingerprint"], "float16" in run.err) == (second["fingerprint"], True)
+
+
 def test_help_says_that_equality_is_a_radius_and_no_proof() -> None:
     text = " ".join(nfn("fingerprint", "--help").out.split())
     assert "equality is not equality of text" in text
