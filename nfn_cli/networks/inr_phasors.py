@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nfn_cli.networks.inr_pixels import standardized
+from nfn_cli.networks.inr_pixels import Pixels, standardized
 from nfn_cli.networks.inr_sines import Sines
 from nfn_cli.networks.mlp import mlp
 
@@ -53,9 +53,10 @@ class PhasorNet(nn.Module):
         self.norm = nn.BatchNorm1d(channels * features)
         self.head = mlp(channels * features, head_width, head_depth, outputs, dropout=dropout)
 
-    def forward_prepared(self, sines: Sines) -> Tensor:
-        """(b, outputs)."""
-        return torch.as_tensor(self.head(self.norm(standardized(self.features(sines)).flatten(1))))
+    def forward_prepared(self, prepared: Sines | Pixels) -> Tensor:
+        """(b, outputs). Pictures of side × side pixels are read as features, for the head to learn from before."""
+        features = prepared.values.flatten(2) if isinstance(prepared, Pixels) else self.features(prepared)
+        return torch.as_tensor(self.head(self.norm(standardized(features).flatten(1))))
 
     def features(self, sines: Sines) -> Tensor:
         """(b, channels, features), the same for every member of an orbit."""
@@ -67,5 +68,5 @@ class PhasorNet(nn.Module):
             unit = torch.sin(read + read @ into @ out_of + sines.biases[layer][..., None])
         return sines.weights[-1] @ unit
 
-    def fit_normalization(self, sines: Sines) -> None:
+    def fit_normalization(self, prepared: Sines | Pixels) -> None:
         """Nothing to measure beforehand."""

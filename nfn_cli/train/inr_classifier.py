@@ -140,7 +140,7 @@ def train_inr_classifier(
     augment = InrAugment(len(labels), exchanged=config.exchanged, mirrored=config.mirrored, **recipe.augment)
     seen = data.where(data.split != "test")
     images = None
-    if _shows(config, encoder) and config.images is not None:
+    if recipe.image_epochs and config.images is not None:
         images = read_images(config.images, grey=channels == 1).train
     member = encoder.network(none + 1, architecture)
 
@@ -165,9 +165,10 @@ def train_inr_classifier(
             warm=warm,
         )
 
-    if images is not None and isinstance(encoder, ProbeReader):
-        shown = _examples_of_images(images, encoder)
+    if images is not None:
+        shown = _examples_of_images(images, torch.zeros(1))
         member = fitted("images", shown, None, replace(config.training, epochs=recipe.image_epochs), False)
+    if images is not None and isinstance(encoder, ProbeReader):
         say("learning probes", 0, 1)
         encoder = learned_probes(
             encoder, member, data.where(data.split == "train"), loss, InrProbeLearning(seed=config.seed), log
@@ -188,7 +189,7 @@ def train_inr_classifier(
         target = torch.from_numpy(seen.label)[keep]
         parts, targets = [prepared[keep]], [target]
         if split == "train" and images is not None and isinstance(encoder, ProbeReader):
-            shown = _examples_of_images(images, encoder)
+            shown = _examples_of_images(images, encoder.offsets.float())
             parts.append(shown.prepared)
             targets.append(shown.target)
         for each in others(seen.where(seen.split == split), split, share, seed):
@@ -251,11 +252,12 @@ def measured(card: InrCard, tensors: Mapping[str, Tensor], data: InrData, outsid
     return replace(card, test=test, in_distribution=rates)
 
 
-def _examples_of_images(images: ImageSet, reader: ProbeReader) -> Examples:
-    """Training images, those for validation left out, read at the reader's points as if they were INRs."""
+def _examples_of_images(images: ImageSet, offsets: Tensor) -> Examples:
+    """Training images, those for validation left out, read at their pixels and offsets as if they were INRs."""
     rows = np.flatnonzero(~in_validation(np.arange(len(images))))
-    grid = Coordinates(centred=True).grid(reader.height, reader.width)  # where grid_sample has the pixels
-    read = (torch.from_numpy(grid).float() + reader.offsets.float()).flip(1).reshape(1, reader.height, reader.width, 2)
+    height, width = images.images.shape[1:3]
+    grid = torch.from_numpy(Coordinates(centred=True).grid(height, width)).float()  # where grid_sample has the pixels
+    read = (grid + offsets).flip(1).reshape(1, height, width, 2)
     parts = []
     for start in range(0, len(rows), 4096):
         bytes_ = torch.from_numpy(images.images[rows[start : start + 4096]]).permute(0, 3, 1, 2).float()
@@ -277,23 +279,20 @@ def _data(data: InrData, config: InrClassifierConfig) -> dict[str, Any]:
 
 def _training(config: InrClassifierConfig, training: Examples, orders: int, encoder: InrEncoder) -> dict[str, Any]:
     words = [f"{len(training.target):,} examples an epoch: INRs of training images"]
-    words += (
-        ["the training images themselves (with noise), shown first for an epoch"] if _shows(config, encoder) else []
-    )
+    shown = bool(config.recipe.image_epochs) and config.images is not None
+    epochs = config.recipe.image_epochs
+    before = f"before, the training images themselves (with noise), for {epochs} epoch{'s' * (epochs > 1)}; then "
+    if shown and isinstance(encoder, ProbeReader):
+        words.append("the training images themselves")
     words.append("shuffled and untrained networks, which are none of these")
     words += ["INRs of other images, which are none of these either"] if config.outside else []
     text = ", ".join(words) + "; most of them a little shifted, turned and zoomed"
     text += ", some mirrored" if config.mirrored else ""
     text += ", some with rows and columns exchanged, as classes of their own" if orders == 2 else ""
-    if _shows(config, encoder) and isinstance(encoder, ProbeReader):
+    if shown and isinstance(encoder, ProbeReader):
         moved = float(encoder.offsets.float().abs().mean())
         told = (
             f"moved by {moved:.4f} on average" if moved else "stayed on the grid: none that were learned served better"
         )
         text += f". Probes {told}"
-    return {"description": text + ".", **asdict(config.training)}
-
-
-def _shows(config: InrClassifierConfig, encoder: InrEncoder) -> bool:
-    """Whether images are shown for training, too."""
-    return config.recipe.images and config.images is not None and isinstance(encoder, ProbeReader)
+    return {"description": (before if shown else "") + text + ".", **asdict(config.training)}

@@ -23,7 +23,7 @@ class InrRecipe:
     Attributes:
         encoder: from channels, height, width and the widths of all networks.
         architecture: by channels of the image.
-        images: whether the images themselves are shown, too, as INRs without error; first for `image_epochs` alone.
+        image_epochs: how often the images themselves are shown before any INR, as INRs without error; 0 for never.
         training: of the member; augment: fields of `InrAugment`.
         blind_to, takes: in words, for the card.
     """
@@ -32,8 +32,7 @@ class InrRecipe:
     architecture: Mapping[int, Mapping[str, Any]]
     blind_to: str
     takes: str
-    images: bool = False
-    image_epochs: int = 1
+    image_epochs: int = 0
     training: TrainConfig = field(default_factory=TrainConfig)
     augment: Mapping[str, Any] = field(default_factory=dict)
 
@@ -71,7 +70,7 @@ INR_RECIPES: Mapping[str, InrRecipe] = MappingProxyType(
             },
             "everything that keeps a network's function: it sees nothing but values",
             "any network that takes two coordinates to {colours} and that can be run",
-            images=True,
+            image_epochs=1,
             training=TrainConfig(
                 epochs=6, batch_size=128, learning_rate=4e-3, weight_decay=0.02, patience=0, validate_every=1,
                 checkpoint_every=1,
@@ -82,6 +81,7 @@ INR_RECIPES: Mapping[str, InrRecipe] = MappingProxyType(
             {1: {"side": 28, "head_width": 320}, 3: {"side": 32, "head_width": 192}},
             _GROUP,
             _CHAINS,
+            image_epochs=12,
             training=TrainConfig(
                 epochs=12, batch_size=128, learning_rate=2e-3, weight_decay=0.05, patience=0, validate_every=1,
                 checkpoint_every=1,

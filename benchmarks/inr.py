@@ -1,0 +1,171 @@
+"""Classifiers of INRs on INRs of test images: accuracy, as they are and under random elements of the full group; speed.
+
+    python benchmarks/inr.py ZOO [FOLDER…] [--seeds N --model NAME… --images IMAGES --outside ZOO] [--json out.json]
+
+FOLDER are trained classifiers (shipped names or folders). With --seeds, each --model is trained N times on the zoo first, and
+the table gives mean ± standard deviation. Group elements are permutations, signs and phase shifts by up to 40 half turns of
+every hidden unit, applied here by hand in float64; "float32" rounds the moved weights as a file would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nfn_cli.graph.model import Graph
+from nfn_cli.networks.inr import Coordinates
+from nfn_cli.predictors.inr_predictor import InrPredictor, load_inr_predictor, write_inr_predictor
+from nfn_cli.train.inr_classifier import InrClassifierConfig, some, train_inr_classifier
+from nfn_cli.train.inr_data import InrData, load_inrs
+from nfn_cli.zoo.open_zoo import open_zoo
+
+Array = np.ndarray[Any, np.dtype[Any]]
+WINDINGS = 40
+
+
+def moved(graph: Graph, tensors: dict[str, Array], generator: np.random.Generator) -> dict[str, Array]:
+    """A random member of each network's orbit under D∞ ≀ S_n of every layer of sines; name -> (n, *shape) float64."""
+    new = {name: np.array(array, np.float64) for name, array in tensors.items()}
+    layers = [op for op in graph.ops if op.kind == "linear"]
+    waves = [op for op in graph.ops if op.kind == "pointwise"]
+    for below, wave, above in zip(layers, waves, layers[1:], strict=False):
+        weight, bias, outgoing = below.parameters["weight"], below.parameters["bias"], above.parameters["weight"]
+        rows, units = new[bias].shape
+        sign = generator.choice([-1.0, 1.0], (rows, units))
+        turns = generator.integers(-WINDINGS, WINDINGS + 1, (rows, units))
+        parity = np.where(turns % 2 == 0, 1.0, -1.0)
+        order = generator.permuted(np.tile(np.arange(units), (rows, 1)), axis=1)
+        omega = float(wave.attributes["omega"])
+        new[weight] = np.take_along_axis(new[weight] * sign[:, :, None], order[:, :, None], 1)
+        new[bias] = np.take_along_axis(new[bias] * sign + turns * np.pi / omega, order, 1)
+        new[outgoing] = np.take_along_axis(new[outgoing] * (sign * parity)[:, None, :], order[:, None, :], 2)
+    return new
+
+
+def measured(predictor: InrPredictor, data: InrData, seed: int = 0) -> dict[str, float]:
+    """Accuracy as they are and moved, and the largest change of a logit."""
+    generator = np.random.default_rng(seed)
+    right, right_moved, change, change_single, seconds = 0, 0, 0.0, 0.0, 0.0
+    for part in data.parts:
+        predictor.accept(part.graph)
+        other = moved(part.graph, part.tensors, generator)
+        single = {name: array.astype(np.float32) for name, array in other.items()}
+        start = time.perf_counter()
+        plain = logits(predictor, part.graph, part.tensors)
+        seconds += time.perf_counter() - start
+        far, near = logits(predictor, part.graph, other), logits(predictor, part.graph, single)
+        label = torch.from_numpy(data.label[part.rows])
+        right += int((predictor.read(plain)[0].argmax(1) == label).sum())
+        right_moved += int((predictor.read(near)[0].argmax(1) == label).sum())
+        change = max(change, float((far - plain).abs().max()))
+        change_single = max(change_single, float((near - plain).abs().max()))
+    return {
+        "accuracy": right / len(data),
+        "accuracy_moved": right_moved / len(data),
+        "change": change,
+        "change_float32": change_single,
+        "milliseconds": 1000 * seconds / len(data),
+    }
+
+
+def logits(predictor: InrPredictor, graph: Graph, tensors: dict[str, Array]) -> torch.Tensor:
+    """(n, outputs)."""
+    return predictor.logits(predictor.encoder.encode(graph, tensors, Coordinates()))
+
+
+def speed(name: str, zoo: str, count: int) -> dict[str, float]:
+    """Milliseconds a network: in one batch, and file by file as a script that opens each would."""
+    from nfn_cli.api import classify_inrs, open_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        opened = open_zoo(zoo, final_only=False)
+        from nfn_cli.checkpoint import save
+
+        for row in range(count):
+            paths.append(Path(folder) / f"{row}.safetensors")
+            save(opened.checkpoint(row), paths[-1])
+        classify_inrs([open_model(paths[0])], predictor=name)  # what is loaded once is not counted
+        start = time.perf_counter()
+        for path in paths:
+            classify_inrs([open_model(path)], predictor=name)
+        loop = time.perf_counter() - start
+        predictor = load_inr_predictor(name)
+        data = some(load_inrs([zoo]), 2000, 0)
+        start = time.perf_counter()
+        for part in data.parts:
+            predictor.classify(part.graph, part.tensors)
+        batch = time.perf_counter() - start
+    return {"loop": 1000 * loop / count, "batch": 1000 * batch / len(data)}
+
+
+def trained(model: str, seed: int, options: argparse.Namespace, folder: Path) -> str:
+    """Folder of a classifier trained with this seed."""
+    config = InrClassifierConfig(
+        model, options.images, tuple(options.outside), epochs=options.epochs, exchanged=options.exchanged, seed=seed
+    )
+    card, tensors = train_inr_classifier([options.zoo], config, f"{model}-{seed}", [])
+    write_inr_predictor(folder / card.name, card, tensors)
+    return str(folder / card.name)
+
+
+def row(name: str, results: list[dict[str, float]]) -> str:
+    """One line of the table."""
+
+    def shown(key: str) -> str:
+        values = 100 * np.array([result[key] for result in results])
+        return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
+
+    change, single = (max(result[key] for result in results) for key in ("change", "change_float32"))
+    took = np.mean([result["milliseconds"] for result in results])
+    return (
+        f"{name:28s} {shown('accuracy'):>14s} {shown('accuracy_moved'):>14s} {change:10.1e} {single:10.1e} {took:8.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("zoo")
+    parser.add_argument("folders", nargs="*")
+    parser.add_argument("--seeds", type=int, default=0)
+    parser.add_argument("--model", action="append", default=[])
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--outside", type=Path, action="append", default=[])
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--exchanged", type=float, default=0.0)
+    parser.add_argument("--count", type=int, default=10_000, help="test networks, at most")
+    parser.add_argument("--files", type=int, default=100, help="files of the loop that is timed; 0: no timing")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = load_inrs([options.zoo])
+    data = some(data.where(data.split == "test"), options.count, 0)
+    print(f"{len(data)} INRs of test images, {options.zoo}")
+    print(f"{'':28s} {'accuracy %':>14s} {'moved %':>14s} {'Δ logit':>10s} {'float32':>10s} {'ms each':>8s}")
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as work:
+        for name in options.folders:
+            predictor = load_inr_predictor(name)
+            found[predictor.card.name] = [measured(predictor, data)]
+            print(row(predictor.card.name, found[predictor.card.name]), flush=True)
+        for model in options.model:
+            folders = [trained(model, seed, options, Path(work)) for seed in range(options.seeds)]
+            found[model] = [measured(load_inr_predictor(folder), data) for folder in folders]
+            print(row(f"{model}, {options.seeds} seeds", found[model]), flush=True)
+    if options.files and options.folders:
+        found["speed"] = speed(options.folders[0], options.zoo, options.files)
+        loop, batch = found["speed"]["loop"], found["speed"]["batch"]
+        print(f"file by file {loop:.2f} ms, in batch {batch:.2f} ms a network: {loop / batch:.1f} times")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
