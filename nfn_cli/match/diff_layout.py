@@ -37,7 +37,8 @@ def _places(small: UnitSet, large: UnitSet) -> IntArray:
     alike = small.permutable == large.permutable and dict(small.families) == dict(large.families)
     if alike and small.size == large.size and small.block_size == large.block_size:
         return numbers + large.start
-    if not (alike and large.permutable):
+    room = small.size <= large.size and small.block_size <= large.block_size
+    if not (alike and room and large.permutable):
         raise _refusal(f"the widths of {small.name!r} differ, and its units cannot be matched freely")
     if not (small.block_size or large.block_size):
         return numbers + large.start
@@ -102,7 +103,9 @@ def _slots(narrow: Action, wide: Action, places: IntArray, name: str) -> IntArra
 
 def _codes(unit: IntArray, action: Action) -> Any:
     """A number for each slot: its unit, its label, and the how manieth it is of those; slots without units in order."""
-    code = mix(unit, np.where(unit < 0, np.uint64(0), action.label))
+    _, back, slots = np.unique(unit, return_inverse=True, return_counts=True)
+    # a unit's only slot needs no label; where an axis is cut, labels say how long the parts are
+    code = mix(unit, np.where((unit < 0) | (slots[back] == 1), np.uint64(0), action.label))
     order = np.argsort(code, kind="stable")
     ordered = code[order]
     first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from nfn_cli.match.frame import Frame, Wide, framed
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.relations import BoolArray
 from nfn_cli.symmetry.solve import Symmetry, find_symmetry
+
+# What the network with room for both may have for each parameter of the two, and what it may have in any case.
+_ROOM = 4
+_ROOM_AT_LEAST = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,7 @@ def side_by_side(left: Side, right: Side) -> WidePair:
     # the right networks under the names of the left ones
     renamed = lent_widths(left.networks, right.networks)
     joined = joined_widths(left.networks, renamed)
+    _check_room(joined, (left.networks, renamed))
     solved = _Solved(left.checkpoint.aliases, [(left.networks, pair.symmetry)])
     own = pair.symmetry, solved.symmetry(renamed)
     symmetry = solved.symmetry(joined)
@@ -90,6 +96,19 @@ def side_by_side(left: Side, right: Side) -> WidePair:
             }
         )
     return WidePair(symmetry, pair.names, tensors[0], tensors[1], (numbers[0], numbers[1]), (idle[0], idle[1]))
+
+
+def _check_room(joined: Sequence[Network], sides: Sequence[Sequence[Network]]) -> None:
+    """Widths that differ crosswise could ask for far more memory than either network takes."""
+    wanted, *given = (
+        sum(prod(shape) for network in networks for shape in network.graph.parameter_shapes.values())
+        for networks in (joined, *sides)
+    )
+    if wanted > _ROOM * sum(given) + _ROOM_AT_LEAST:
+        raise Refused(
+            f"a network with room for both would have {wanted:.1e} parameters, the two have {sum(given):.1e}",
+            code="different-architectures",
+        )
 
 
 @dataclass

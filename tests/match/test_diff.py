@@ -165,6 +165,38 @@ def test_each_network_may_be_the_wider_one_in_another_layer() -> None:
     ]
 
 
+def cut_in_two(widths: tuple[int, int]) -> tuple[Network, Tensors]:
+    """A layer whose units two branches share out."""
+    first, whole = widths[0], sum(widths)
+    b = Builder(1, [GraphInput("x", (None, 5))])
+    x = b.linear("x", "a", whole, 5)
+    y, z = b.act(b.part(x, 0, first), "relu"), b.act(b.part(x, first, whole), "relu")
+    return b.network(b.linear(b.op("concat", [z, y], axis=1), "b", 3, whole), family="mlp")
+
+
+def test_units_of_branches_are_matched_branch_by_branch() -> None:
+    network, tensors = cut_in_two((4, 5))
+    kept = np.array([0, 2, 3, 4, 5, 6, 8])  # of the first branch without 1, of the second without its 3
+    fewer = {
+        "a.weight": tensors["a.weight"][kept],
+        "a.bias": tensors["a.bias"][kept],
+        "b.weight": tensors["b.weight"][:, [0, 1, 2, 4, 5, 7, 8]],  # the second branch comes first there
+        "b.bias": tensors["b.bias"],
+    }
+    narrow = cut_in_two((3, 4))[0]
+    answer = ask((network, tensors), disguised(narrow, fewer, 1))
+    assert [(status, units) for _, status, units in different(answer)] == [("removed", (1,)), ("removed", (3,))]
+    with pytest.raises(Refused, match="widths"):
+        ask((network, tensors), cut_in_two((2, 6)))
+
+
+def test_widths_that_differ_crosswise_do_not_take_the_memory_of_their_product() -> None:
+    one, other = mlp(1, "relu", (2, 4000, 2, 2)), mlp(1, "relu", (2, 2, 4000, 2))
+    sides = [as_given(Checkpoint("x", "npz", tensors), [network]) for network, tensors in (one, other)]
+    with pytest.raises(Refused, match="room for both"):
+        side_by_side(*sides)
+
+
 def test_every_unit_stands_in_exactly_one_record() -> None:
     (network, one), (wider, other) = mlp(1, "relu", (5, 7, 6, 3)), mlp(2, "relu", (5, 12, 4, 3))
     one["layers.1.weight"][:, 3] = 0.0
