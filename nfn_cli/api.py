@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from nfn_cli.match.equivalent import Equivalence
     from nfn_cli.match.fingerprint import Judged
     from nfn_cli.match.merge_result import Merged
+    from nfn_cli.networks.inr import Coordinates
     from nfn_cli.predictors import Prediction
+    from nfn_cli.predictors.inr_predictor import InrAnswer
 
 
 @dataclass(frozen=True)
@@ -370,6 +372,24 @@ def predict_many(
     ]
 
 
+def classify_inrs(
+    models: Iterable[Model],
+    *,
+    predictor: str | None = None,
+    model: str | None = None,
+    coordinates: Coordinates | None = None,
+) -> list[InrAnswer | NfnError]:
+    """What INRs show, batched; a refused one stands as its error. See `nfn_cli.predictors.inr_classify.classify_many`."""
+    from nfn_cli.predictors.inr_classify import classify_many
+
+    models = list(models)
+    answers = classify_many([(each.checkpoint, each.networks) for each in models], predictor, model, coordinates)
+    return [
+        answer.located(printable(each.checkpoint.path)) if isinstance(answer, NfnError) else answer
+        for each, answer in zip(models, answers, strict=True)
+    ]
+
+
 def save(checkpoint: Checkpoint, out: str | Path, *, force: bool = False) -> Saved:
     """Write a checkpoint in its own container; see `nfn_cli.checkpoint.save`."""
     from nfn_cli.checkpoint import save as _save
@@ -398,6 +418,7 @@ __all__ = [
     "align",
     "barrier",
     "canonicalize",
+    "classify_inrs",
     "diff",
     "digest",
     "equivalent",
