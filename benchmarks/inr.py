@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,24 @@ def measured(predictor: InrPredictor, data: InrData, seed: int = 0) -> dict[str,
         "change_float32": change_single,
         "milliseconds": 1000 * seconds / len(data),
     }
+
+
+def made_grey(data: InrData) -> InrData:
+    """INRs of colour images with the mean of their three outputs as the only one."""
+    parts = []
+    for part in data.parts:
+        last = [op for op in part.graph.ops if op.kind == "linear"][-1]
+        roles = {last.parameters[role] for role in ("weight", "bias")}
+        tensors = {n: t.mean(1, keepdims=True) if n in roles else t for n, t in part.tensors.items()}
+        shapes = {n: tuple(t.shape[1:]) for n, t in tensors.items()}
+        parts.append(replace(part, graph=replace(part.graph, parameter_shapes=shapes), tensors=tensors))
+    return replace(data, parts=tuple(parts))
+
+
+def noticed(predictor: InrPredictor, data: InrData) -> float:
+    """Share of these INRs that are not in distribution."""
+    odds = [predictor.read(logits(predictor, part.graph, part.tensors))[1] for part in data.parts]
+    return float((torch.cat(odds) < predictor.card.least_log_odds).double().mean())
 
 
 def logits(predictor: InrPredictor, graph: Graph, tensors: dict[str, Array]) -> torch.Tensor:
@@ -142,6 +161,7 @@ def main() -> None:
     parser.add_argument("--exchanged", type=float, default=0.0)
     parser.add_argument("--count", type=int, default=10_000, help="test networks, at most")
     parser.add_argument("--files", type=int, default=100, help="files of the loop that is timed; 0: no timing")
+    parser.add_argument("--strangers", help="a zoo of INRs of colour images, which are made grey and should be noticed")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -155,6 +175,10 @@ def main() -> None:
             predictor = load_inr_predictor(name)
             found[predictor.card.name] = [measured(predictor, data)]
             print(row(predictor.card.name, found[predictor.card.name]), flush=True)
+            if options.strangers and predictor.card.channels == 1:
+                others = made_grey(some(load_inrs([options.strangers]), 1000, 0))
+                found[predictor.card.name][0]["strangers_noticed"] = noticed(predictor, others)
+                print(f"    not in distribution among grey strangers: {noticed(predictor, others):.1%}", flush=True)
         for model in options.model:
             folders = [trained(model, seed, options, Path(work)) for seed in range(options.seeds)]
             found[model] = [measured(load_inr_predictor(folder), data) for folder in folders]

@@ -82,7 +82,7 @@ class PixelNet(nn.Module):
 
     def forward_prepared(self, pixels: Pixels) -> Tensor:
         """(n, outputs)."""
-        dtype = self.head[-1].weight.dtype
+        dtype = next(self.parameters()).dtype
         x = functional.pixel_unshuffle(standardized(pixels.values.to(dtype)), 2)
         x = x.contiguous(memory_format=torch.channels_last)
         for number, block in enumerate(self.blocks):

@@ -77,7 +77,9 @@ def inr_card(record: Mapping[str, Any], where: Path) -> InrCard:
     Raises:
         Refused: it does not follow the schema.
     """
-    values = {name: tuple(value) if name in ("labels", "reproduce") else value for name, value in record.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if name in ("labels", "reproduce") else value for name, value in record.items()
+    }
     schema = values.pop("schema", None)
     if schema != INR_SCHEMA or set(values) != {field.name for field in fields(InrCard)}:
         raise Refused(f"card.json does not follow {INR_SCHEMA}", where=str(where), code="bad-card")
