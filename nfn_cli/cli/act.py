@@ -19,6 +19,12 @@ def act(
     ] = None,
     inverse: Annotated[bool, typer.Option("--inverse", help="Apply its inverse.")] = False,
     random: Annotated[bool, typer.Option("--random", help="Apply a random element instead.")] = False,
+    windings: Annotated[
+        int,
+        typer.Option(
+            help="Largest phase shift of sin and cos with --random, in multiples of π/ω.", min=0, max=1_000_000
+        ),
+    ] = 3,
     seed: o.Seed = 0,
     write_element_to: Annotated[
         Optional[Path],  # noqa: UP045
@@ -44,9 +50,11 @@ def act(
       nfn act canonical.safetensors -o back.safetensors --element applied.safetensors --inverse
 
       nfn act model.safetensors -o disguised.safetensors --random --seed 7
+
+      nfn act siren.safetensors -o disguised.safetensors --random --windings 40 --activation sin --omega 30
     """
     from nfn_cli.api import act as act_on
-    from nfn_cli.api import open_model, random_element
+    from nfn_cli.api import open_model
     from nfn_cli.canonical import verify
     from nfn_cli.checkpoint import check_finite, check_outputs, save
     from nfn_cli.checkpoint.atomic_write import check_output
@@ -54,7 +62,7 @@ def act(
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.session import Session
     from nfn_cli.errors import AnswerIsNo, WrongUsage
-    from nfn_cli.symmetry import read_element, write_element
+    from nfn_cli.symmetry import random_element, read_element, write_element
 
     session = Session("act", json)
     with session.guarded(input):
@@ -67,7 +75,11 @@ def act(
         if write_element_to is not None:
             check_output(write_element_to, force)
         check_finite(model.checkpoint, [n for network in model.networks for n in network.graph.parameter_shapes])
-        applied = read_element(element) if element is not None else random_element(model, seed=seed)
+        applied = (
+            random_element(model.checkpoint, model.networks, seed=seed, windings=windings)
+            if element is None
+            else read_element(element)
+        )
         applied = applied.inverse() if inverse else applied
         changed = act_on(applied, model)
         proof = verify(model.checkpoint, changed, model.networks)

@@ -39,10 +39,11 @@ def random_element(
     *,
     seed: int = 0,
     scales: tuple[float, float] = (0.25, 4.0),
+    windings: int = 3,
 ) -> GroupElement:
-    """A random element: uniform permutations and signs, log-uniform scales between `scales`, small phase counts."""
+    """A random element: uniform permutations and signs, log-uniform scales between `scales`, phase counts to ±`windings`."""
     symmetry = find_symmetry(networks, checkpoint.aliases)
-    return from_flat(symmetry, random_flat(symmetry, seed, scales=scales))
+    return from_flat(symmetry, random_flat(symmetry, seed, scales=scales, shifts=windings))
 
 
 def write_element(element: GroupElement, path: str | Path, *, force: bool = False) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from nfn_cli.checkpoint.finite import check_finite
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import NfnError
+from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.model import Network
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.check import Tensors, outputs, relative_change
@@ -29,13 +30,19 @@ _BUFFERS = ("running_mean", "running_var")
 
 @dataclass(frozen=True)
 class UnitSetReport:
-    """One unit set; unit numbers count from 0 within it."""
+    """One unit set; unit numbers count from 0 within it.
+
+    Attributes:
+        windings: the largest number of phase shifts by which a bias is away from its fundamental interval; None where
+            there are no phase shifts.
+    """
 
     name: str
     size: int
     group: str
     tensors: tuple[tuple[str, int], ...]
     degenerate: Degenerate
+    windings: int | None
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,17 @@ class Check:
 
 @dataclass(frozen=True)
 class NetworkReport:
-    """One network of the checkpoint."""
+    """One network of the checkpoint.
+
+    Attributes:
+        omega: of every activation that has a frequency, in the order of the network; None where it is not known.
+    """
 
     name: str
     family: str
     activation: tuple[str, ...]
     activation_source: str
+    omega: tuple[float | None, ...]
     parameters: int
     continuous_dimension: int
     log10_group_order: float
@@ -121,6 +133,7 @@ def _network_json(network: NetworkReport) -> dict[str, Any]:
         "family": network.family,
         "activation": list(network.activation),
         "activation_source": network.activation_source,
+        "omega": list(network.omega),
         "group": " × ".join(unit_set.group for unit_set in network.unit_sets) or "1",
         "parameters": network.parameters,
         "effective_parameters": network.parameters - network.continuous_dimension,
@@ -132,6 +145,7 @@ def _network_json(network: NetworkReport) -> dict[str, Any]:
                 "name": unit_set.name,
                 "size": unit_set.size,
                 "group": unit_set.group,
+                "windings": unit_set.windings,
                 "tensors": [{"tensor": tensor, "axis": axis} for tensor, axis in unit_set.tensors],
                 **{key: _lists(value) for key, value in asdict(unit_set.degenerate).items()},
             }
@@ -164,6 +178,7 @@ def symmetry_report(checkpoint: Checkpoint, networks: Sequence[Network], *, seed
     extras = [
         find_extras(survey(network, networks, checkpoint.tensors, checkpoint.aliases, symmetry)) for network in networks
     ]
+    windings = _windings(symmetry, checkpoint.tensors)
     trial = _Trial(checkpoint, symmetry, [extra for found in extras for extra in found], seed, elements)
     reports = []
     for number, network in enumerate(networks):
@@ -183,11 +198,15 @@ def symmetry_report(checkpoint: Checkpoint, networks: Sequence[Network], *, seed
                 network.family,
                 network.activation,
                 network.activation_source,
+                _frequencies(network),
                 trained,
                 scales,
                 order,
                 any(s.families["shift"] for s, _ in sets),
-                tuple(UnitSetReport(s.name, s.size, group_name(s), s.touches, found) for s, found in sets),
+                tuple(
+                    UnitSetReport(s.name, s.size, group_name(s), s.touches, found, windings.get(s.name))
+                    for s, found in sets
+                ),
                 symmetry.opaque[number],
                 network.notes,
                 check,
@@ -234,6 +253,32 @@ class _Trial:
             return Check(0, None, None), Proof(tuple(extras), (), None)
         worst = max(changes, default=0.0) if self._monomial else 0.0
         return Check(len(self._monomial), worst, worst <= CHECK_TOLERANCE), proof
+
+
+def _frequencies(network: Network) -> tuple[float | None, ...]:
+    waves = [
+        op.attributes.get("omega")
+        for op in network.graph.ops
+        if op.kind == "pointwise" and getattr(ACTIVATIONS.get(op.attributes["function"]), "frequency", False)
+    ]
+    return tuple(None if omega is None else float(omega) for omega in waves)
+
+
+def _windings(symmetry: Symmetry, tensors: Tensors) -> dict[str, int]:
+    """Name of unit set -> |k| of the phase count k that leads farthest, of all that lead into fundamental intervals."""
+    far = np.zeros(len(symmetry.classes["shift"]))
+    for name, actions in symmetry.actions.items():
+        for action in actions:
+            if action.phase:
+                use = action.shift >= 0
+                bias = np.asarray(tensors[name]).reshape(-1).astype(np.float64)[use]
+                far[action.shift[use]] = np.abs(np.floor(bias / action.phase + 0.5))
+    out = {}
+    for unit_set, start in zip(symmetry.unit_sets, symmetry.starts["shift"], strict=True):
+        count = unit_set.families["shift"] * unit_set.size
+        if count:
+            out[unit_set.name] = int(far[start : start + count].max())
+    return out
 
 
 def _classes(symmetry: Symmetry, unit_sets: Sequence[UnitSet], kind: str) -> set[int]:

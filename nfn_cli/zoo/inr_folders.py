@@ -46,7 +46,7 @@ class Layout:
         """Whether a checkpoint has the very tensors of the published ones, so that the frequency is known too."""
         channels = channels_of(shapes, self)
         widths = (2, 32, 32, channels)
-        wanted = {}
+        wanted: dict[str, tuple[int, ...]] = {}
         for layer, module in enumerate(self.tensors):
             wanted[f"{module}.weight"] = (widths[layer + 1], widths[layer])
             wanted[f"{module}.bias"] = (widths[layer + 1],)

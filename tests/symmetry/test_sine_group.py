@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from nfn_cli.canonical import CanonicalOptions
 from nfn_cli.canonical.canonicalize import canonical_element
+from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.graph.model import Network
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.check import outputs, relative_change
 from nfn_cli.symmetry.element import FlatElement, random_flat, to_flat
+from nfn_cli.symmetry.report import symmetry_report
 from nfn_cli.symmetry.solve import Symmetry, find_symmetry
 
 from .networks import Tensors, mlp
@@ -105,6 +107,19 @@ def test_a_peak_is_one_class_whichever_way_it_is_written() -> None:
         assert distance(forms[0], form) < 1e-12
     opposite = canon(network, tensors | {"layers.0.weight": w, "layers.0.bias": end, "layers.1.weight": v})
     assert distance(forms[0], opposite) > 1e-3
+
+
+def test_the_report_tells_frequencies_and_windings() -> None:
+    network, tensors = siren(2)
+    tensors = canon(network, tensors) | {"layers.1.weight": tensors["layers.1.weight"]}
+    tensors["layers.0.bias"] = tensors["layers.0.bias"] + 40 * np.pi / OMEGA * np.eye(9)[4]
+    (told,) = symmetry_report(Checkpoint("siren", "safetensors", tensors), [network]).as_json()["networks"]
+    assert told["omega"] == [30.0, 30.0]
+    assert [unit_set["windings"] for unit_set in told["unit_sets"]] == [40, 0]
+    assert told["check"]["passed"]
+    network, tensors = mlp(0, "tanh")
+    (told,) = symmetry_report(Checkpoint("tanh", "safetensors", tensors), [network]).as_json()["networks"]
+    assert (told["omega"], told["unit_sets"][0]["windings"]) == ([], None)
 
 
 @pytest.mark.parametrize("function", ["finer", "sinc", "gaussian"])
