@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nfn_cli.zoo.native_library import VECTOR, native_library
+from nfn_cli.zoo.native_library import CNNS, VECTOR, native_library
 
 ACTIVATION_CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3}
 _POINTERS = ("kernel", "bias", "output", "by_output", "by_input", "by_kernel", "by_bias")
@@ -106,7 +106,7 @@ def fits(x: Tensor, kernel: Tensor, stride: int) -> bool:
 @cache
 def native_convolution() -> NativeConvolution | None:
     """The compiled form, or None where it cannot be had."""
-    library = native_library()
+    library = native_library(CNNS)
     found = None if library is None else NativeConvolution(library)
     return found if found is not None and _agrees(found) else None
 

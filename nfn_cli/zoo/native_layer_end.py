@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nfn_cli.zoo.native_library import VECTOR, native_library
+from nfn_cli.zoo.native_library import CNNS, VECTOR, native_library
 
 CODES = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "gelu": 4, "silu": 5}
 TOLD_FROM_INPUT = ("gelu", "silu")  # activations whose derivative cannot be told from their output
@@ -64,5 +64,5 @@ def fits(y: Tensor) -> bool:
 @cache
 def native_layer_end() -> NativeLayerEnd | None:
     """The compiled form, or None where it cannot be had."""
-    library = native_library()
+    library = native_library(CNNS)
     return None if library is None else NativeLayerEnd(library.nfn_end_layer, library.nfn_end_layer_back)

@@ -15,22 +15,24 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCES = tuple(Path(__file__).with_name("native") / name for name in ("convolution.c", "layer_end.c", "sine_fit.c"))
+_FOLDER = Path(__file__).with_name("native")
+CNNS, SINES = ("convolution.c", "layer_end.c"), ("sine_fit.c",)  # what is compiled together
 VECTOR = 8  # numbers that the C code takes at a time: channels must be multiples
 _FLAGS = ("-O2", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
 _LIBRARIES = ("-lm",)
 
 
 @cache
-def native_library() -> ctypes.CDLL | None:
-    """The compiled library, or None where it cannot be had."""
+def native_library(sources: tuple[str, ...]) -> ctypes.CDLL | None:
+    """The compiled files, CNNS or SINES, or None where they cannot be had."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if not compiler or not all(source.exists() for source in SOURCES):
+    paths = [_FOLDER / name for name in sources]
+    if not compiler or not all(path.exists() for path in paths):
         return None
     try:
         with tempfile.TemporaryDirectory(prefix="nfn-") as folder:
             target = Path(folder) / "zoo.so"
-            command = [*shlex.split(compiler), *_FLAGS, "-o", str(target), *map(str, SOURCES), *_LIBRARIES]
+            command = [*shlex.split(compiler), *_FLAGS, "-o", str(target), *map(str, paths), *_LIBRARIES]
             subprocess.run(command, check=True, capture_output=True, timeout=120)
             return ctypes.CDLL(str(target))
     except (OSError, ValueError, subprocess.SubprocessError):

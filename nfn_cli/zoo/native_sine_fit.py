@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nfn_cli.zoo.native_library import native_library
+from nfn_cli.zoo.native_library import SINES, native_library
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,7 +39,7 @@ class _Fit(ctypes.Structure):
 
 def has_native_fit(layers: int) -> bool:
     """Whether the compiled form is there and takes so many layers."""
-    return native_library() is not None and layers <= MOST_LAYERS and ctypes.sizeof(ctypes.c_long) == 8
+    return native_library(SINES) is not None and layers <= MOST_LAYERS and ctypes.sizeof(ctypes.c_long) == 8
 
 
 def native_fit(arrays: dict[str, Array], numbers: dict[str, float]) -> None:
@@ -48,7 +48,7 @@ def native_fit(arrays: dict[str, Array], numbers: dict[str, float]) -> None:
     Raises:
         MemoryError: as said.
     """
-    library = native_library()
+    library = native_library(SINES)
     assert library is not None
     call = _Fit(**numbers)
     for name, dtype in _ARRAYS.items():
