@@ -142,6 +142,26 @@ def test_what_no_network_uses_and_integers_are_those_of_the_first() -> None:
     assert int(integers["n"][0]) == 3
 
 
+def test_tensors_that_share_memory_stay_equal() -> None:
+    """One layer used twice, stored under two names."""
+    made = []
+    for seed in (1, 2):
+        network, tensors = ALL["autoencoder-relu"](seed)
+        copies = {"c.weight": tensors["a.weight"], "c.bias": tensors["a.bias"]}
+        _, second, *_ = (op for op in network.graph.ops if op.kind == "linear")
+        again = replace(second, parameters={"weight": "c.weight", "bias": "c.bias"})
+        ops = tuple(again if op is second else op for op in network.graph.ops)
+        shapes = {**network.graph.parameter_shapes, "c.weight": (6, 6), "c.bias": (6,)}
+        twice = replace(network, graph=replace(network.graph, ops=ops, parameter_shapes=shapes))
+        aliases = {"c.weight": "a.weight", "c.bias": "a.bias"}
+        made.append(Source(Checkpoint(f"net{seed}", "safetensors", tensors | copies, aliases=aliases), (twice,)))
+    done = merge(made).checkpoint.tensors
+    assert np.array_equal(done["a.weight"], done["c.weight"])
+    assert not np.array_equal(done["a.weight"], made[0].checkpoint.tensors["a.weight"])  # negative control
+    one, other = (source.checkpoint.tensors for source in made)
+    assert np.allclose(done["out.bias"], (one["out.bias"] + other["out.bias"]) / 2)  # no element moves an output
+
+
 def test_names_may_differ_and_element_types_are_those_of_the_first() -> None:
     (network, one), (_, other) = mlp(1, "tanh"), mlp(2, "tanh")
     renamed = {f"module.{name}": array.astype(np.float32) for name, array in other.items()}
