@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from math import prod
 
 import numpy as np
 
@@ -75,7 +74,7 @@ class _Round:
         weighted = ends[0] * rows, ends[1] * columns
         by_row = ends[0] * its.positioned.by_row(weighted[1])
         by_column = ends[1] * its.positioned.by_column(weighted[0])
-        size = prod(tensor.matrix)
+        size = math.prod(tensor.matrix)
         nothing = _NOTHING * max(len(tensor.rows), len(tensor.columns))  # of the sum of all
         yield np.log(((rows * by_row).sum(1, keepdims=True) + nothing) / size) * _certainty(size)
         if last:
@@ -100,7 +99,7 @@ class _Round:
         """Squares of the products of rows, (networks, A, B·K) -> those of every row with all others."""
         count, a, size = entries.shape
         weights, by_row = self._weights(tensor.rows)[:, :, None], np.empty((count, a))
-        step = max(1, _GRAM_ENTRIES // (count * a))
+        step = max(1, _GRAM_ENTRIES // max(1, count * a))
         for start in range(0, a, step):
             gram = np.matmul(entries[:, start : start + step], entries.swapaxes(1, 2))
             gram *= gram
