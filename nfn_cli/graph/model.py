@@ -22,7 +22,7 @@ class Op:
     | conv | (N, I, S) -> (N, O, S') | weight, bias?; a computed weight is the second input | out_axis, in_axis; the other axes are the kernel's in order; groups, stride, padding, dilation (ints or tuples); transposed, output_padding |
     | batch_norm | (N, C, S) -> same | weight?, bias?, running_mean, running_var | eps |
     | layer_norm | (N, …, C) -> same | weight?, bias? | eps, axes: normalized axes |
-    | pointwise | any -> same | weight? (prelu slopes) | function: a name of `activations.ACTIVATIONS`; omega for sin; slope for leaky_relu |
+    | pointwise | any -> same | weight? (prelu slopes) | function: a name of `activations.ACTIVATIONS`; omega where it has a frequency; slope for leaky_relu |
     | max_pool, average_pool | (N, C, S) -> (N, C, S') | | kernel, stride, padding, dilation, ceil, count_padding |
     | pool | (N, C, S) -> (N, C, *size) | | size: target spatial shape; statistic: "max", "average" or "unknown" (front ends that see only names know that the spatial shape changes, not how) |
     | spatial_mean | (N, C, S) -> (N, C) | | |

@@ -26,7 +26,7 @@ class Degenerate:
     Attributes:
         dead: nothing reads them (all outgoing weights are 0).
         constant: nothing feeds them (all incoming weights are 0; a bias may make them a constant).
-        duplicate: groups that compute the same thing from the same inputs, up to scale and sign.
+        duplicate: groups that compute the same thing from the same inputs, up to scale, sign and phase.
         norm_imbalance: largest |log10(incoming norm / outgoing norm)| among the other units, None without any.
     """
 
@@ -57,6 +57,10 @@ def find_degenerate(
             if action.exponent == 2:
                 normalized[action.unit[use]] = True
                 continue
+            phase = next((a.phase for a in actions if a.phase and a.dim == action.dim), 0.0)
+            if phase:  # whole phase shifts are not a difference
+                wide = array.astype(np.float64)
+                array = wide - phase * np.round(wide / phase)
             squares, marks = _profile(*unfolded(array, action.dim, action.groups), name)
             at = action.unit[use]
             if action.exponent < 0:

@@ -13,6 +13,7 @@ from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.graph.model import Network
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.check import outputs, relative_change
+from nfn_cli.symmetry.degenerate import find_degenerate
 from nfn_cli.symmetry.element import FlatElement, random_flat, to_flat
 from nfn_cli.symmetry.report import symmetry_report
 from nfn_cli.symmetry.solve import Symmetry, find_symmetry
@@ -120,6 +121,17 @@ def test_the_report_tells_frequencies_and_windings() -> None:
     network, tensors = mlp(0, "tanh")
     (told,) = symmetry_report(Checkpoint("tanh", "safetensors", tensors), [network]).as_json()["networks"]
     assert (told["omega"], told["unit_sets"][0]["windings"]) == ([], None)
+
+
+@pytest.mark.parametrize(("shift", "repeated"), [(7 * np.pi / OMEGA, True), (np.pi / OMEGA / 3, False)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_unit_repeated_some_phase_shifts_away_is_a_duplicate(shift: float, repeated: bool, sign: int) -> None:
+    network, tensors = siren(4)
+    for name in ("layers.0.weight", "layers.0.bias"):
+        tensors[name][5] = sign * tensors[name][2]
+    tensors["layers.0.bias"][5] += shift
+    found, _ = find_degenerate(find_symmetry([network]), [network], tensors, {})
+    assert found.duplicate == (((2, 5),) if repeated else ())
 
 
 @pytest.mark.parametrize("function", ["finer", "sinc", "gaussian"])

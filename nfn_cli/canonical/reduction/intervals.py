@@ -28,7 +28,7 @@ _RISING = frozenset(
 # Falling, then rising: the largest value is at an end. Below 0 they get no lower than this (0: the turn is there).
 _VALLEYS = {"abs": 0.0, "square": 0.0, "leaky_relu": 0.0, "prelu": 0.0}
 _VALLEYS |= {"silu": -0.2785, "gelu": -0.1701, "gelu_tanh": -0.1701, "mish": -0.3089, "hardswish": -0.3751}
-_WITHIN = {"sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "gaussian": (0.0, 1.0)}
+_WITHIN = {"sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "finer": (-1.0, 1.0), "gaussian": (0.0, 1.0)}
 
 
 @dataclass(frozen=True, eq=False)
