@@ -94,13 +94,11 @@ def _matched(pair: WidePair, allowed: float) -> tuple[Matched, Distances]:
     idle = pair.idle[0][permutation] | pair.idle[1]
     shared = (numbers >= 0) & (pair.numbers[1] >= 0) & ~idle
     apart = distances(symmetry, found.ours, right.tensors, shared)
-    if (apart.residual <= allowed).all():
-        return Matched(numbers, pair.numbers[1], apart.residual <= allowed, apart), apart
-    settled = settled_scales(symmetry, found.ours, right.tensors, weights, shared, allowed)
-    other = distances(symmetry, settled, right.tensors, shared)
-    # of two choices of scales, the one under which more is the same
-    if (other.residual <= allowed).sum() >= (apart.residual <= allowed).sum():
-        apart = other
+    if (apart.residual > allowed).any():
+        settled = settled_scales(symmetry, found.ours, right.tensors, weights, shared, allowed)
+        # of two choices of scales, the one under which more is the same, else the closer one
+        choices = apart, distances(symmetry, settled, right.tensors, shared)
+        apart = min(choices, key=lambda choice: (int((choice.residual > allowed).sum()), choice.overall))
     return Matched(numbers, pair.numbers[1], apart.residual <= allowed, apart), apart
 
 

@@ -267,6 +267,16 @@ def test_strangers_have_nothing_in_common() -> None:
     assert 0.3 < answer.distance < 2
 
 
+def test_where_every_unit_was_tuned_the_distance_says_by_how_much() -> None:
+    network, tensors = cnn(2, "relu", norm=False)
+    generator = np.random.default_rng(0)
+    tuned = {n: a + 0.03 * a.std() * generator.standard_normal(a.shape) for n, a in tensors.items()}
+    answer = ask((network, tensors), disguised(network, tuned, 4))
+    assert set(found(answer)) == {"changed"}
+    assert answer.distance == pytest.approx(0.03, rel=0.5)
+    assert max(unit.distance for unit_set in answer.unit_sets for unit in unit_set.units) < 0.1
+
+
 @pytest.mark.parametrize("kind", CUTS)
 def test_a_network_laid_into_a_wider_one_computes_the_same(kind: str) -> None:
     if kind.startswith("normalized"):
