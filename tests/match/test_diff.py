@@ -343,3 +343,5 @@ def test_networks_that_cannot_be_run_are_compared_with_their_repeats() -> None:
     tensors["conv0.weight"][1] = tensors["conv0.weight"][0]
     answer = ask((opaque, tensors), (opaque, tensors))
     assert set(found(answer)) == {"same"}
+    assert "repeated units were not looked for" in answer.notes[0]
+    assert not ask((network, tensors), (network, tensors)).notes
