@@ -19,6 +19,9 @@ from nfn_cli.networks.inr_pixels import Pixels, standardized
 from nfn_cli.networks.inr_sines import Sines
 from nfn_cli.networks.mlp import mlp
 
+# Between the pixels that it was fitted to, an INR shows noise: what reads there must not move far at once.
+_SLOWLY = 0.03
+
 
 class PhasorNet(nn.Module):
     """Networks of sines of a plane -> `outputs` numbers.
@@ -30,6 +33,8 @@ class PhasorNet(nn.Module):
         rank: of what is mixed between channels of features at each further layer.
         head_width, head_depth, dropout: of the MLP at the end.
     """
+
+    grid: Tensor
 
     def __init__(
         self,
@@ -46,8 +51,9 @@ class PhasorNet(nn.Module):
         features = side * side
         along = torch.linspace(-1, 1, side)
         grid = torch.cartesian_prod(along, along).T
-        self.map = nn.Parameter(grid)
-        self.blur = nn.Parameter(torch.full((features,), 0.004))
+        self.register_buffer("grid", grid, persistent=False)
+        self.bend = nn.Parameter(torch.zeros(2, features))
+        self.blur = nn.Parameter(torch.full((features,), 0.02))
         self.into = nn.ParameterList(nn.Parameter(torch.randn(features, rank) * 0.05) for _ in range(layers - 1))
         self.out_of = nn.ParameterList(nn.Parameter(torch.zeros(rank, features)) for _ in range(layers - 1))
         self.norm = nn.BatchNorm1d(channels * features)
@@ -61,8 +67,8 @@ class PhasorNet(nn.Module):
     def features(self, sines: Sines) -> Tensor:
         """(b, channels, features), the same for every member of an orbit."""
         first = sines.weights[0]
-        damping = 1 / (1 + first.square().sum(2, keepdim=True) * self.blur.square())
-        unit = torch.sin(first @ self.map + sines.biases[0][..., None]) * damping
+        damping = 1 / (1 + first.square().sum(2, keepdim=True) * (_SLOWLY * self.blur).square())
+        unit = torch.sin(first @ (self.grid + _SLOWLY * self.bend) + sines.biases[0][..., None]) * damping
         for layer, (into, out_of) in enumerate(zip(self.into, self.out_of, strict=True), start=1):
             read = sines.weights[layer] @ unit
             unit = torch.sin(read + read @ into @ out_of + sines.biases[layer][..., None])

@@ -161,7 +161,8 @@ def train_inr_classifier(
             checkpoint=work / f"{stage}.pt" if work else None,
             log=logged,
             loss=loss,
-            augment=augment,
+            # there is no noise between the pixels of an image
+            augment=replace(augment, kept=0.2) if stage == "images" else augment,
             warm=warm,
         )
 

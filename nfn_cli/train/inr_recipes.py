@@ -81,11 +81,12 @@ INR_RECIPES: Mapping[str, InrRecipe] = MappingProxyType(
             {1: {"side": 28, "head_width": 320}, 3: {"side": 32, "head_width": 192}},
             _GROUP,
             _CHAINS,
-            image_epochs=12,
+            image_epochs=10,
             training=TrainConfig(
                 epochs=12, batch_size=128, learning_rate=2e-3, weight_decay=0.05, patience=0, validate_every=1,
                 checkpoint_every=1,
             ),
+            augment={"kept": 0.75},
         ),
         "monomial-nfn": InrRecipe(
             _sines("monomial-nfn", True),
