@@ -56,7 +56,7 @@ def test_its_page_is_its_card(name: str) -> None:
     assert (folder / "README.md").read_text() == readme(card)
     assert card.style in STYLES
     assert card.parameters == sum(p.numel() for p in load_editor(name).network.parameters())
-    assert all(row["edited"] < 0.2 * row["unedited"] for row in card.test.values())
+    assert all(row["edited"] < 0.5 * row["unedited"] for row in card.test.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
