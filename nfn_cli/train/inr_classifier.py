@@ -25,7 +25,7 @@ from nfn_cli.networks.inr import Coordinates, inr_channels
 from nfn_cli.networks.inr_pixels import Pixels
 from nfn_cli.networks.monomial_nfn import parameter_count
 from nfn_cli.predictors.inr_card import INR_MODELS, InrCard
-from nfn_cli.predictors.inr_predictor import assemble_inr, read_outputs, tensors_of_inr
+from nfn_cli.predictors.inr_predictor import InrPredictor, assemble_inr, read_outputs, tensors_of_inr
 from nfn_cli.predictors.kinds.inr import InrEncoder, ProbeReader
 from nfn_cli.train.contrast import shuffled
 from nfn_cli.train.harness import Examples, TrainConfig, classes, fit, json_log, outputs
@@ -39,6 +39,7 @@ from nfn_cli.zoo.images import ImageSet, read_images
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Progress = Callable[[str, int, int], None]
+_USUAL = Coordinates()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,14 @@ class InrClassifierConfig:
         return training if self.epochs is None else replace(training, epochs=self.epochs)
 
 
-def encode_inrs(data: InrData, encoder: InrEncoder) -> Any:
+def encode_inrs(data: InrData, encoder: InrEncoder, coordinates: Coordinates = _USUAL) -> Any:
     """All networks in their order, in float32."""
     parts, rows = [], []
     for part in data.parts:
         encoder.accept(part.graph)
         for start in range(0, len(part), 2048):
             piece = {name: array[start : start + 2048] for name, array in part.tensors.items()}
-            parts.append(encoder.encode(part.graph, piece, Coordinates()).to(torch.float32))
+            parts.append(encoder.encode(part.graph, piece, coordinates).to(torch.float32))
         rows.append(part.rows)
     order = np.argsort(np.concatenate(rows), kind="stable")
     return encoder.joined(parts)[torch.from_numpy(order)]
@@ -240,7 +241,9 @@ def measured(card: InrCard, tensors: Mapping[str, Tensor], data: InrData, outsid
     prepared = encode_inrs(tested, predictor.encoder)
     probabilities, odds = predictor.read(predictor.logits(prepared))
     label = torch.from_numpy(tested.label)
-    test = {**scores_of(probabilities, label), "parts": parts_of(probabilities, label, tested.facts)}
+    test: dict[str, Any] = {**scores_of(probabilities, label), "parts": parts_of(probabilities, label, tested.facts)}
+    if card.orders == 2:
+        test["parts"] |= exchanged_part(predictor, some(tested, 2000, 0))
     rates = {"INRs of test images": alarms(odds, card.least_log_odds)}
     kinds = {
         "the same with shuffled weights": changed(tested, lambda graph, tensors: shuffled(tensors, 77)),
@@ -251,6 +254,14 @@ def measured(card: InrCard, tensors: Mapping[str, Tensor], data: InrData, outsid
         few = encode_inrs(some(each, 2000, 0), predictor.encoder)
         rates[kind] = alarms(predictor.read(predictor.logits(few))[1], card.least_log_odds)
     return replace(card, test=test, in_distribution=rates)
+
+
+def exchanged_part(predictor: InrPredictor, tested: InrData) -> dict[str, dict[str, Any]]:
+    """Accuracy where rows and columns are exchanged and nobody says so."""
+    prepared = encode_inrs(tested, predictor.encoder, Coordinates(order="column-row"))
+    probabilities, _ = predictor.read(predictor.logits(prepared))
+    found = scores_of(probabilities, torch.from_numpy(tested.label))
+    return {"rows and columns exchanged": {"accuracy": found["accuracy"], "count": found["count"]}}
 
 
 def _examples_of_images(images: ImageSet, offsets: Tensor) -> Examples:
