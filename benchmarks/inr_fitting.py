@@ -2,8 +2,8 @@
 
     python benchmarks/inr_fitting.py --images mnist --count 256 --loop 8 --steps 200
 
-The plain loop is what people write: a torch module of nn.Linear layers, torch.optim.Adam with a cosine schedule, one image after the
-other, on as many threads as PyTorch takes. Reported are seconds a fit, their ratio, and the mean PSNR of the images that both fitted.
+The plain loop is what people write: a torch module of nn.Linear layers, torch.optim.Adam with a cosine schedule, one image
+after the other, on as many threads. Reported are the time of a fit, the ratio, and the mean PSNR of the images that both fitted.
 """
 
 from __future__ import annotations
