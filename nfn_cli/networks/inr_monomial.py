@@ -3,6 +3,9 @@
 Half turns of the phase are divided out before: of the two characters of a unit, sign and half turn, outgoing weights
 times cos(b), or times sin(b) and a weight of the unit, and sin(2b), keep the first and lose the second. All are continuous
 where b leaves the fundamental interval. What is left moves by signs and permutations, the group that Monomial-NFN has for sin.
+
+Frequencies are read as waves: beside w itself, channels of the first layer are cos(b)·sin(b + w·x) at points x on a grid, of
+the same character.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from nfn_cli.networks.permutation_nfn import PermutationNfn, PermutationNfnConfi
 from nfn_cli.networks.weight_features import ChainShape, WeightFeatures
 
 _HARMONICS = 2  # cos b, cos 3b
+_SIDE = 10  # points of the grid along an axis; even
+_FREQUENCY = 30.0  # usual size of ω times a weight of the first layer
 
 
 class SineMonomialNfn(nn.Module):
@@ -30,7 +35,9 @@ class SineMonomialNfn(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], outputs: int, **settings: Any) -> None:
         super().__init__()
-        shape = ChainShape(widths, (1, _HARMONICS + widths[0], *(_HARMONICS,) * (len(widths) - 3)))
+        shape = ChainShape(
+            widths, (1 + _SIDE**2 // widths[0], _HARMONICS + widths[0], *(_HARMONICS,) * (len(widths) - 3))
+        )
         config = MonomialNfnConfig("sign", statistics=False, **settings)
         self.nfn = MonomialNfn(shape, config, outputs)
 
@@ -83,7 +90,7 @@ def as_features(sines: Sines) -> WeightFeatures:
 def without_half_turns(sines: Sines) -> WeightFeatures:
     """Features that change with a unit as its sign does, and not with half turns of its phase."""
     plain = as_features(sines)
-    weights, biases = [plain.weights[0]], []
+    weights, biases = [torch.cat([plain.weights[0] / _FREQUENCY, _waves(sines)], 1)], []
     for layer, (weight, bias) in enumerate(zip(plain.weights[1:], plain.biases, strict=False)):
         factors = [torch.cos((2 * k + 1) * bias) for k in range(_HARMONICS)]
         if layer == 0:  # what is even in the unit's sign, made odd by its own frequencies
@@ -92,6 +99,15 @@ def without_half_turns(sines: Sines) -> WeightFeatures:
         weights.append(weight * torch.cat(factors, 1)[:, :, None])
         biases.append(torch.sin(2 * bias))
     return WeightFeatures(tuple(weights), (*biases, plain.biases[-1]))
+
+
+def _waves(sines: Sines) -> Tensor:
+    """(b, points / 2, p, 2): as many channels as points, in pairs, as if each pair were the two frequencies of a unit."""
+    first, bias = sines.weights[0], sines.biases[0][..., None]
+    along = torch.linspace(-0.9, 0.9, _SIDE, dtype=first.dtype)
+    points = torch.cartesian_prod(along, along)
+    waves = torch.cos(bias) * torch.sin(first @ points.T + bias)
+    return waves.reshape(*waves.shape[:2], -1, 2).transpose(1, 2)
 
 
 def _prepared(features: WeightFeatures) -> Prepared:
