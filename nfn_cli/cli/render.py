@@ -178,7 +178,7 @@ def _unit_row(unit_set: Mapping[str, Any], prefix: str) -> list[str]:
     if unit_set["norm_imbalance"] is not None and unit_set["norm_imbalance"] >= 1:
         remarks.append(f"in/out 10^{unit_set['norm_imbalance']:.1f}")
     if unit_set["windings"]:
-        remarks.append(f"biases up to {unit_set['windings']}π/ω away from [−π/2ω, π/2ω)")
+        remarks.append(f"phases up to {unit_set['windings']}π/ω")
     return [
         unit_set["name"].removeprefix(prefix),
         str(unit_set["size"]),

@@ -326,8 +326,9 @@ def same_container(left: Run, right: Run) -> bool:
 
 
 def is_part_of(run: Run, reader: Run) -> bool:
-    """Whether what reads a run is named as a further layer of it: of one container, or "last_layer", "final"."""
-    return same_container(run, reader) or (len(reader.layers) == 1 and bool(reader.words & _LAST))
+    """Whether what reads a run is named as a further layer of it: of one container, or the "last", "final" of an MLP."""
+    linear = all(layer.kind == "linear" for layer in (*run.layers, *reader.layers))
+    return same_container(run, reader) or (linear and len(reader.layers) == 1 and bool(reader.words & _LAST))
 
 
 def _numbered_alike(runs: Sequence[Run]) -> bool:
