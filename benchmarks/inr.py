@@ -156,9 +156,10 @@ def row(name: str, results: list[dict[str, float]]) -> str:
         return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
 
     change, single = (max(result[key] for result in results) for key in ("change", "change_float32"))
-    took = np.mean([result["milliseconds"] for result in results])
+    took, within = np.mean([result["milliseconds"] for result in results]), min(result["within"] for result in results)
     return (
-        f"{name:28s} {shown('accuracy'):>14s} {shown('accuracy_moved'):>14s} {change:10.1e} {single:10.1e} {took:8.2f}"
+        f"{name:28s} {shown('accuracy'):>14s} {shown('accuracy_moved'):>14s} "
+        f"{change:10.1e} {single:10.1e} {within:8.2%} {took:8.2f}"
     )
 
 
