@@ -28,7 +28,7 @@ class Coordinates:
     Attributes:
         low, high: of the first and last pixel, or of the image's edges where `centred`.
         order: which coordinate comes first. "row-column" is that of `get_mgrid` (Sitzmann et al. 2020) and of the data of
-            Zhou et al. 2023 and Navon et al. 2023.
+            Zhou et al. 2023; the code of Navon et al. 2023 makes "column-row".
         centred: whether pixels lie in the middle of cells of equal size, not on a grid that ends at the edges.
     """
 

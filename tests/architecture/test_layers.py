@@ -32,9 +32,11 @@ ZOO_MAKING = {
     "batched_cnn.py",
     "batched_convolution.py",
     "group_optimizer.py",
+    "inr_picture.py",
     "layer_end.py",
     "native_convolution.py",
     "native_layer_end.py",
+    "sine_fit.py",
     "training_run.py",
 }
 TORCH_FREE_FILES = {"card.py", "chain_input.py", "shipped.py", "generalization.py", "__init__.py"}
