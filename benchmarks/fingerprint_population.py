@@ -1,9 +1,9 @@
 """Make a population of small CNNs for benchmarks/fingerprint.py: python benchmarks/fingerprint_population.py IMAGES -o ZOO
 
-Each of --runs networks, 50,000 by default, (relu and tanh in turns; optimizer, learning rate, L2, dropout and initialization drawn as
-`nfn zoo train-cnns` draws them) trains --steps steps on its own, on IMAGES at half their size, and is stored half-way and at
-the end. The training is short because only the weights count here: about 11 ms a run on one core. A run that was stopped goes
-on with the same command. Every network has a row of its own; where a network diverged or died, two rows may hold the same weights.
+Each of --runs networks, 50,000 by default (relu and tanh in turns; optimizer, learning rate, L2, dropout and initialization
+drawn as `nfn zoo train-cnns` draws them), trains --steps steps on its own, on IMAGES at half their size, and is stored half-way
+and at the end: 100,000 networks. The training is short because only the weights count here: about 11 ms a run on one core. A run
+that was stopped goes on with the same command. Where a network diverged or died, its two rows may hold the same weights.
 """
 
 from __future__ import annotations
