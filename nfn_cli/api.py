@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nfn_cli.networks.inr import Coordinates
     from nfn_cli.predictors import Prediction
     from nfn_cli.predictors.inr_predictor import InrAnswer
+    from nfn_cli.symmetry.element import FloatArray
 
 
 @dataclass(frozen=True)
@@ -234,12 +235,42 @@ def align(
     *,
     restarts: int = 0,
     seed: int = 0,
+    keep_scales: bool = False,
+    data: str | Path | None = None,
+    pixels: tuple[float, float] = (-1.0, 1.0),
+    rows: int = 1000,
 ) -> Aligned:
-    """A checkpoint in another's frame, the same function; see `nfn_cli.match.align.align`. Nothing is written."""
+    """A checkpoint in another's frame, the same function; see `nfn_cli.match.align.align`. Nothing is written.
+
+    Args:
+        keep_scales: rescale nothing, and compare weights as they are.
+        data: inputs (see `nfn_cli.zoo.network_inputs`) by the responses to which units are matched, instead of by weights.
+        pixels: what 0 and 255 of images become.
+        rows: inputs to run at most.
+    """
     from nfn_cli.match.align import align as _align
 
     model, other = open_model(source, options), open_model(to, options)
-    return _align(model.checkpoint, model.networks, other.checkpoint, other.networks, restarts=restarts, seed=seed)
+    ours, theirs = (model.checkpoint, model.networks), (other.checkpoint, other.networks)
+    correlations = None if data is None else _correlations(model, other, data, pixels, rows)
+    return _align(*ours, *theirs, restarts=restarts, seed=seed, keep_scales=keep_scales, correlations=correlations)
+
+
+def _correlations(
+    model: Model, other: Model, data: str | Path, pixels: tuple[float, float], rows: int
+) -> dict[int, FloatArray]:
+    from nfn_cli.match.equivalent import paired
+    from nfn_cli.networks.unit_correlations import unit_correlations
+    from nfn_cli.zoo.network_inputs import read_inputs
+
+    pair = paired(model.checkpoint, model.networks, other.checkpoint, other.networks)
+    inputs = []
+    for network in model.networks:
+        shape = network.graph.inputs[0].shape if network.graph.inputs else ()
+        channels = shape[1] if len(shape) == 4 else None
+        inputs.append(read_inputs(data, channels=channels, pixels=pixels, rows=rows).values)
+    with _located(model):
+        return unit_correlations(pair, inputs)
 
 
 def merge(

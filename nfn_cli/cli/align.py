@@ -18,6 +18,19 @@ def align(
         int, typer.Option(help="Further searches from random elements; the best one counts.", min=0)
     ] = 0,
     seed: o.Seed = 0,
+    keep_scales: Annotated[
+        bool, typer.Option("--keep-scales", help="Rescale nothing; compare weights as they are, statistics left out.")
+    ] = False,
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--data", help="Match units by their responses to these inputs: image set, npz, npy.", show_default=False
+        ),
+    ] = None,
+    pixels: Annotated[
+        tuple[float, float], typer.Option("--pixels", metavar="LOW HIGH", help="What 0 and 255 become.")
+    ] = (-1.0, 1.0),
+    rows: Annotated[int, typer.Option("--rows", help="Inputs to run at most.", min=1)] = 1000,
     element: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--element", help="Also write the group element that was applied.", show_default=False),
@@ -36,7 +49,8 @@ def align(
     """Write a network in another's frame: the same function, with units ordered, scaled and signed to agree best with it.
 
     Exact assignments of units alternate with exact steps for signs and scales; the objective (squared distance of the
-    weights in balanced form) never increases. Aligned is not the same as corresponding: of networks trained apart,
+    weights in balanced form) never increases. With --data the units with the most correlated responses are matched instead,
+    and weights settle scales and signs only. Aligned is not the same as corresponding: of networks trained apart,
     many units have no counterpart, and averaging them is not promised to work.
 
     Before writing, the function is compared on random inputs; if it changed, nothing is written and the exit code is 1.
@@ -46,6 +60,8 @@ def align(
       nfn align model.safetensors --to reference.safetensors -o aligned.safetensors
 
       nfn align a.pth --to b.pth -o a-aligned.pth --activation relu --restarts 5 --seed 1
+
+      nfn align a.pt2 --to b.pt2 -o a-aligned.pt2 --data images.npz
     """
     from nfn_cli.api import align as align_to
     from nfn_cli.api import open_model
@@ -63,7 +79,16 @@ def align(
         check_outputs(model.checkpoint, output, force=force)
         if element is not None:
             check_output(element, force)
-        done = align_to(model, other, restarts=restarts, seed=seed)
+        done = align_to(
+            model,
+            other,
+            restarts=restarts,
+            seed=seed,
+            keep_scales=keep_scales,
+            data=data,
+            pixels=pixels,
+            rows=rows,
+        )
         saved = save(done.checkpoint, output, force=force)
         if element is not None:
             write_element(done.element, element, force=force)
@@ -80,6 +105,8 @@ def align(
                     "element": None if element is None else str(element),
                     "restarts": restarts,
                     "seed": seed,
+                    "keep_scales": keep_scales,
+                    "data": None if data is None else str(data),
                     "objective": done.objective,
                     "start": done.start,
                     "distance": done.distance,

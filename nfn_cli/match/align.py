@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nfn_cli.canonical.canonicalize import verify
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import AnswerIsNo, WrongUsage
 from nfn_cli.graph.model import Network
-from nfn_cli.match.alignment import aligned
-from nfn_cli.match.comparison import compared, cost
-from nfn_cli.match.equivalent import paired
+from nfn_cli.match.activation_matching import matched_units
+from nfn_cli.match.alignment import Alignment, aligned
+from nfn_cli.match.comparison import cost, distance
+from nfn_cli.match.equivalent import Pair, paired
+from nfn_cli.match.frame import Frame, Wide, framed
+from nfn_cli.match.readings import LARGE
 from nfn_cli.symmetry.action import TransformedTensors
-from nfn_cli.symmetry.element import GroupElement, to_flat
+from nfn_cli.symmetry.element import FloatArray, GroupElement, to_flat
+
+# A sweep that gains less than this part of the objective is the last one: what unrelated networks still gain is small change.
+_GAIN = 2e-3
+# Products of more multiplications than this are taken in single precision, until the networks turn out to be nearly the same.
+_SINGLE = 1 << 22
+_NEARLY = 1e-3
 
 
 @dataclass(frozen=True)
@@ -23,8 +32,9 @@ class Aligned:
     Attributes:
         checkpoint: the same function as the input's, in the frame of the other; tensors are computed when they are read.
         element: leads from the input to it.
-        objective: sum of squared differences to the other checkpoint, both in its balanced frame.
-        start: the same for the input in balanced form, its units in the order they were given.
+        objective: sum of squared differences to the other checkpoint, both in its balanced frame (or, where scales are kept, as
+            they are given, running statistics left out).
+        start: the same for the input in that frame, its units in the order they were given.
         trace: the objective after each step of the best run; it never increases.
         distance: see `match.comparison.Comparison`.
         relative_change, tolerance: how far the outputs moved, and might have.
@@ -48,11 +58,19 @@ def align(
     *,
     restarts: int = 0,
     seed: int = 0,
+    keep_scales: bool = False,
+    correlations: Mapping[int, FloatArray] | None = None,
 ) -> Aligned:
     """Move a checkpoint along its orbit to where it agrees best with another of the same architecture.
 
     Both are compared in balanced scale, so that rescaled layers do not count more. Aligned is not the same as
     corresponding: of networks trained apart, units of one need have no counterpart in the other.
+
+    Args:
+        restarts: further searches from random elements; the best one counts.
+        keep_scales: permutations, signs and phase counts only, and weights compared as they are, running statistics left out.
+        correlations: of the responses of units to the same inputs, see `match.activation_matching`; units are then matched by
+            them and not by weights, which settle scales and signs only.
 
     Raises:
         Refused: different architectures (code "different-architectures"), or weights that are not finite.
@@ -60,10 +78,24 @@ def align(
     """
     if restarts < 0:
         raise WrongUsage("restarts cannot be negative", code="wrong-usage")
+    if restarts and correlations is not None:
+        raise WrongUsage("units that are matched by their responses are matched once: restarts change nothing")
     pair = paired(checkpoint, networks, to, to_networks)
-    left, right = pair.frames(dead=False)
+    left, right = _frames(pair, keep_scales)
     weights = dict.fromkeys(right.tensors, 1.0)
-    found = aligned(pair.symmetry, left, right, weights, restarts=restarts, seed=seed)
+    if keep_scales:
+        weights |= dict.fromkeys(_statistics(networks) & set(weights), 0.0)
+    given = None if correlations is None else matched_units(pair.symmetry, correlations)
+
+    def searched(gain: float, single: int) -> Alignment:
+        how = pair.symmetry, left, right, weights
+        return aligned(
+            *how, restarts=restarts, seed=seed, gain=gain, single=single, scales=not keep_scales, given=given
+        )
+
+    found = searched(_GAIN, _SINGLE)
+    if found.objective < _NEARLY * _squares(right.tensors, weights):
+        found = searched(1e-9, LARGE)
     flat = to_flat(pair.symmetry, found.element)
     changed = replace(
         checkpoint, tensors=TransformedTensors(checkpoint.tensors, checkpoint.aliases, pair.symmetry, flat)
@@ -82,7 +114,25 @@ def align(
         found.objective,
         cost(left.tensors, right.tensors, weights),
         found.trace,
-        compared(pair.symmetry, found.ours, right.tensors).distance,
+        distance(pair.symmetry, found.ours, right.tensors),
         proof.relative_change,
         proof.tolerance,
     )
+
+
+def _frames(pair: Pair, keep_scales: bool) -> tuple[Frame, Frame]:
+    scale = "none" if keep_scales else "balanced"
+    one, other = (
+        framed(pair.symmetry, side.tensors, pair.names, dead=False, scale=scale) for side in (pair.left, pair.right)
+    )
+    return one, other
+
+
+def _squares(tensors: Wide, weights: Mapping[str, float]) -> float:
+    return sum(weights[name] * float((array**2).sum()) for name, array in tensors.items())
+
+
+def _statistics(networks: Sequence[Network]) -> set[str]:
+    """Tensors that training measures and no gradient moves."""
+    norms = [op for network in networks for op in network.graph.ops if op.kind == "batch_norm"]
+    return {name for op in norms for role, name in op.parameters.items() if role.startswith("running_")}

@@ -12,6 +12,11 @@ from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
 
 
+def assigned_units(score: FloatArray, run: int, exchange: bool) -> IntArray:
+    """(n, n) scores of (ours, theirs) -> (n,) ours for each of theirs; units stay together in runs of `run`, if it is not 0."""
+    return assigned_in_blocks(score, run, exchange) if run else assigned(score)
+
+
 def assigned(score: FloatArray) -> IntArray:
     """(n, n) scores of (ours, theirs) -> (n,) ours for each of theirs."""
     _, ours = linear_sum_assignment(score.T, maximize=True)

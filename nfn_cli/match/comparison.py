@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nfn_cli.match.frame import Wide
+from nfn_cli.symmetry.element import FloatArray
 from nfn_cli.symmetry.solve import Symmetry
 
 # An entry counts as this part of its tensor's root mean square at least: noise does not shrink with the entry.
@@ -31,22 +32,38 @@ class Comparison:
 
 def compared(symmetry: Symmetry, left: Wide, right: Wide) -> Comparison:
     """Both in one frame; the group acts on single entries, so each of them must agree."""
-    worst, where, square, entries = 0.0, "", 0.0, 0
+    worst, where = 0.0, ""
     for name, there in right.items():
         here = left[name]
         difference = np.abs(here - there)
-        size = float(np.sqrt(np.mean(there**2))) if there.size else 0.0
-        phase = max((abs(action.phase) for action in symmetry.actions.get(name, ())), default=0.0)
-        scale = np.maximum(np.abs(here), np.abs(there)) + max(
-            _FLOOR * size, phase
-        )  # a phase count rounds as its shift does
+        # a phase count rounds as its shift does
+        floor = max(_FLOOR * _size(there), _phase(symmetry, name))
+        scale = np.maximum(np.abs(here), np.abs(there)) + floor
         share = np.divide(difference, scale, out=np.zeros_like(difference), where=difference > 0)
         largest = float(share.max(initial=0.0))
         if largest > worst:
             worst, where = largest, name
-        square += float((difference**2).sum()) / (max(size, phase) ** 2 or float((here**2).mean()) or 1.0)
+    return Comparison(worst, where, distance(symmetry, left, right))
+
+
+def distance(symmetry: Symmetry, left: Wide, right: Wide) -> float:
+    """See `Comparison`."""
+    square, entries = 0.0, 0
+    for name, there in right.items():
+        size = max(_size(there), _phase(symmetry, name)) ** 2
+        apart = squared_distance(left[name], there)
+        square += apart / (size or float((left[name] ** 2).mean()) or 1.0) if apart else 0.0
         entries += there.size
-    return Comparison(worst, where, float(np.sqrt(square / max(1, entries))))
+    return float(np.sqrt(square / max(1, entries)))
+
+
+def _size(array: FloatArray) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(array**2))) if array.size else 0.0
+
+
+def _phase(symmetry: Symmetry, name: str) -> float:
+    return max((abs(action.phase) for action in symmetry.actions.get(name, ())), default=0.0)
 
 
 def even_weights(left: Wide, right: Wide) -> dict[str, float]:
@@ -61,4 +78,9 @@ def even_weights(left: Wide, right: Wide) -> dict[str, float]:
 def cost(left: Wide, right: Wide, weights: Mapping[str, float], names: Sequence[str] | None = None) -> float:
     """Σ weight · ‖left − right‖² over the named tensors (all)."""
     wanted = right if names is None else names
-    return sum(weights[name] * float(np.square(left[name] - right[name]).sum()) for name in wanted)
+    return sum(weights[name] * squared_distance(left[name], right[name]) for name in wanted)
+
+
+def squared_distance(left: FloatArray, right: FloatArray) -> float:
+    difference = (left - right).ravel(order="K")
+    return float(difference @ difference)

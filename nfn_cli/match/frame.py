@@ -34,17 +34,19 @@ class Frame:
     element: GroupElement
 
 
-def framed(symmetry: Symmetry, tensors: Tensors, names: Sequence[str], dead: bool) -> Frame:
+def framed(symmetry: Symmetry, tensors: Tensors, names: Sequence[str], dead: bool, *, scale: str = "balanced") -> Frame:
     """The balanced form with signs and phases settled, in no order.
 
     Args:
         names: which tensors there are.
         dead: set what feeds units that nothing reads to 0 first, so that it is not compared.
+        scale: "none" leaves scales as they were given.
     """
     wide = {name: np.asarray(tensors[name]).astype(np.float64) for name in names}
     if dead:
         wide = without_dead(symmetry, wide)
-    element = canonical_element(symmetry, wide, CanonicalOptions(order=False))
+    signed = bool(len(symmetry.classes["sign"]) or len(symmetry.classes["shift"]))
+    element = canonical_element(symmetry, wide, CanonicalOptions(scale, sign=signed, order=False))
     flat = to_flat(symmetry, element)
     return Frame({name: transformed(wide[name], symmetry.actions.get(name, ()), flat) for name in names}, element)
 

@@ -13,51 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nfn_cli.match.frame import Wide, rows_of
+from nfn_cli.match.readings import Part, Readings, SignFamilies, Slices, norms
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
-from nfn_cli.symmetry.solve import Action, Symmetry
-from nfn_cli.symmetry.unit_set import UnitSet
+from nfn_cli.symmetry.solve import Action
 
-# From here on products are taken in single precision: right and wrong partners are far apart, time is not.
-_LARGE = 1 << 28
 # More signs a unit than this are not tried in all combinations.
 _COMBINED = 7
-
-
-@dataclass(frozen=True)
-class SignFamilies:
-    """The sign families of a unit set: those with a sign for each unit, and signs that all units share.
-
-    Attributes:
-        own: numbers of families in which each unit has a sign of its own.
-        shared: sign classes that several units of the set carry.
-    """
-
-    own: tuple[int, ...]
-    shared: tuple[int, ...]
-
-
-def sign_families(symmetry: Symmetry, number: int) -> SignFamilies:
-    unit_set, start = symmetry.unit_sets[number], symmetry.starts["sign"][number]
-    own: list[int] = []
-    shared: list[int] = []
-    for family in range(unit_set.families["sign"]):
-        first = start + family * unit_set.size
-        classes = np.unique(symmetry.classes["sign"][first : first + unit_set.size])
-        if len(classes) == unit_set.size and unit_set.permutable:
-            own.append(family)
-        else:
-            shared.extend(int(c) for c in classes)
-    return SignFamilies(tuple(own), tuple(dict.fromkeys(shared)))
-
-
-@dataclass(frozen=True)
-class Part:
-    """Scores of one kind: all products whose sign changes with the same own signs, shared signs and phase parity."""
-
-    own: frozenset[int]
-    shared: frozenset[int]
-    parity: bool
 
 
 @dataclass
@@ -74,11 +36,9 @@ class Similarity:
     parts: dict[Part, FloatArray] = field(default_factory=dict)
     phases: list[tuple[float, float, frozenset[int], FloatArray, FloatArray]] = field(default_factory=list)
 
-    def add(self, part: Part, ours: FloatArray, theirs: FloatArray, weight: float) -> None:
+    def add(self, part: Part, ours: Slices, theirs: Slices, weight: float) -> None:
         """ours, theirs: (n, K)."""
-        if ours.size * len(ours) > _LARGE:
-            ours, theirs = ours.astype(np.float32), theirs.astype(np.float32)
-        product = weight * (ours @ theirs.T).astype(np.float64)
+        product = (ours if weight == 1.0 else ours * np.asarray(weight, ours.dtype)) @ theirs.T
         self.parts[part] = self.parts[part] + product if part in self.parts else product
 
     @property
@@ -100,10 +60,8 @@ class Similarity:
     def best(self, parts: Mapping[Part, FloatArray]) -> FloatArray:
         """(n, n) the score of each pair under its own best signs and phase count."""
         if self._independent(parts):
-            total = np.zeros((self.size, self.size))
-            for part, matrix in parts.items():
-                total += np.abs(matrix) if part.own else matrix
-            return total
+            each = [np.abs(matrix) if part.own else matrix for part, matrix in parts.items()]
+            return sum(each[1:], each[0]) if each else np.zeros((self.size, self.size))
         found = None
         for signs, shift in self._choices():
             value = self._value(parts, signs, shift, None)
@@ -157,10 +115,9 @@ class Similarity:
 
 
 def similarity(
-    symmetry: Symmetry,
+    readings: Readings,
     number: int,
     ours: Wide,
-    theirs: Wide,
     weights: Mapping[str, float],
     usable: Sequence[Action],
     others: Sequence[Action] = (),
@@ -168,69 +125,20 @@ def similarity(
     """Scores of the pairs of set `number`.
 
     Args:
-        ours, theirs: weights in one frame; ours already moved on the axes that `usable` contracts.
+        ours: weights in the frame of theirs, already moved on the axes that `usable` contracts.
         usable: one action for each (tensor, axis) of the set that may be compared slot by slot.
         others: those of which only norms can be compared, because their other axes are not matched yet.
     """
-    unit_set = symmetry.unit_sets[number]
-    found = Similarity(sign_families(symmetry, number), unit_set.size)
+    unit_set = readings.symmetry.unit_sets[number]
+    found = Similarity(readings.families(number), unit_set.size)
     for action in usable:
-        slots = slots_of(action, unit_set)
-        mine, there = (rows_of(tensors[action.tensor], action) for tensors in (ours, theirs))
-        kinds = _kinds(symmetry, number, action, slots, found.families)
-        for part, labels in kinds.items():
-            shape = (unit_set.size, -1)
-            weight = weights[action.tensor]
-            x, y = (rows[slots[:, labels]].reshape(shape) for rows in (mine, there))
+        weight = weights[action.tensor]
+        for part, x, y in readings.slices(ours, number, action) if weight else ():
             found.add(part, x, y, weight)
             if action.phase and unit_set.families["shift"] == 1 and x.shape[1] == 1:
                 found.phases.append((action.phase, weight, part.own, x[:, 0], y[:, 0]))
     for action in others:
-        slots = slots_of(action, unit_set)
-        norms = [_norms(rows_of(tensors[action.tensor], action)[slots]) for tensors in (ours, theirs)]
-        found.add(Part(frozenset(), frozenset(), False), norms[0], norms[1], weights[action.tensor])
+        slots, sides = readings.place(number, action).slots, (ours, readings.theirs)
+        x, y = (norms(rows_of(tensors[action.tensor], action)[slots]) for tensors in sides)
+        found.add(Part(frozenset(), frozenset(), False), x, y, weights[action.tensor])
     return found
-
-
-def slots_of(action: Action, unit_set: UnitSet) -> IntArray:
-    """(n, slots a unit) positions on the action's axis, in the order of the units, equal labels in one column."""
-    mine = np.flatnonzero((action.unit >= unit_set.start) & (action.unit < unit_set.start + unit_set.size))
-    order = np.lexsort((action.label[mine], action.unit[mine]))
-    return mine[order].reshape(unit_set.size, -1)
-
-
-def _norms(slices: FloatArray) -> FloatArray:
-    """(n, L, K) -> (n, 3L): what no permutation and no sign of the other axes moves, each as noisy as one entry."""
-    size = max(1, slices.shape[2])
-    absolute = np.abs(slices)
-    each = (
-        np.sqrt((slices**2).sum(axis=2)),
-        absolute.sum(axis=2) / np.sqrt(size),
-        absolute.max(axis=2, initial=0.0),
-    )
-    return np.concatenate(each, axis=1)
-
-
-def _kinds(
-    symmetry: Symmetry, number: int, action: Action, slots: IntArray, families: SignFamilies
-) -> dict[Part, IntArray]:
-    """Which columns of `slots` move alike. Units of one set carry signs alike, so the first speaks for all."""
-    unit_set, start = symmetry.unit_sets[number], symmetry.starts["sign"][number]
-    signed = [a for a in symmetry.actions[action.tensor] if a.dim == action.dim and a.signed]
-    kinds: dict[Part, list[int]] = {}
-    for column, slot in enumerate(slots[0]):
-        own: set[int] = set()
-        shared: set[int] = set()
-        parity = False
-        for other in signed:
-            for entry in other.sign[:, slot]:
-                if entry < 0:
-                    continue
-                family = (int(entry) - start) // max(1, unit_set.size)
-                if family in families.own:
-                    own ^= {family}
-                else:
-                    shared ^= {int(symmetry.classes["sign"][entry])} & set(families.shared)
-            parity ^= bool(other.shift[slot] >= 0)
-        kinds.setdefault(Part(frozenset(own), frozenset(shared), parity), []).append(column)
-    return {part: np.array(columns) for part, columns in kinds.items()}

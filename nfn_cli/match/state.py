@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from nfn_cli.match.comparison import cost
+from nfn_cli.match.comparison import squared_distance
 from nfn_cli.match.frame import Wide
 from nfn_cli.symmetry.action import transformed
 from nfn_cli.symmetry.axis import IntArray
@@ -23,8 +23,9 @@ class State:
     """Mutable: `ours` approaches `theirs`.
 
     Attributes:
-        element: product of all moves so far.
+        moves: all moves so far, in order.
         touching: for each unit set one action of each (tensor, axis) it is on.
+        costs: tensor -> weight · ‖ours − theirs‖² as it is now.
         trace: Σ weight · ‖ours − theirs‖² after each accepted move.
     """
 
@@ -32,14 +33,15 @@ class State:
     ours: Wide
     theirs: Wide
     weights: Mapping[str, float]
-    element: GroupElement = field(init=False)
+    moves: list[FlatElement] = field(init=False, default_factory=list)
     touching: list[list[Action]] = field(init=False)
+    costs: dict[str, float] = field(init=False)
     trace: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
         self.ours = dict(self.ours)
-        self.element = from_flat(self.symmetry, identity(self.symmetry))
-        self.trace = [cost(self.ours, self.theirs, self.weights)]
+        self.costs = {name: self._cost(name, self.ours[name]) for name in self.theirs}
+        self.trace = [sum(self.costs.values())]
         bounds = np.array([s.start for s in self.symmetry.unit_sets] + [self.symmetry.units])
         self.touching = [[] for _ in self.symmetry.unit_sets]
         for actions in self.symmetry.actions.values():
@@ -50,40 +52,58 @@ class State:
                 here = np.unique(action.unit[action.unit >= 0])
                 for number in np.unique(np.searchsorted(bounds, here, side="right") - 1):
                     self.touching[number].append(action)
+        self._entries = {
+            name: [(kind, np.unique(index)) for action in actions for kind, index in _indices(action)]
+            for name, actions in self.symmetry.actions.items()
+        }
+
+    @property
+    def element(self) -> GroupElement:
+        """Product of all moves so far."""
+        product = from_flat(self.symmetry, identity(self.symmetry))
+        for move in self.moves:
+            product = from_flat(self.symmetry, move).after(product)
+        return product
 
     def apply(self, move: FlatElement, only_better: bool = True) -> bool:
         """Take the move unless it makes things worse; whether it was taken."""
-        names = [name for name, actions in self.symmetry.actions.items() if _moves(self.symmetry, actions, move)]
+        names = self.moved_by(move)
         if not names:
             return False
         moved = {name: transformed(self.ours[name], self.symmetry.actions[name], move) for name in names}
-        before = cost(self.ours, self.theirs, self.weights, names)
-        after = cost(moved, self.theirs, self.weights, names)
+        costs = {name: self._cost(name, moved[name]) for name in names}
+        before, after = sum(self.costs[name] for name in names), sum(costs.values())
         if only_better and not after < before * (1 - 1e-12):
             return False
         self.ours.update(moved)
-        self.element = from_flat(self.symmetry, move).after(self.element)
-        self.trace.append(self.trace[-1] + after - before)
+        self.costs.update(costs)
+        self.moves.append(move)
+        self.trace.append(sum(self.costs.values()))
         return True
 
+    def moved_by(self, move: FlatElement) -> list[str]:
+        """Tensors that the move changes."""
+        changed = {
+            "unit": np.append(move.permutation != np.arange(len(move.permutation)), False),
+            "scale": np.append(move.scale != 1.0, False),
+            "sign": np.append(move.sign != 1.0, False),
+            "shift": np.append(move.shift != 0, False),
+        }
+        present = {kind for kind, entries in changed.items() if entries.any()}
+        return [
+            name
+            for name, entries in self._entries.items()
+            if any(kind in present and changed[kind][index].any() for kind, index in entries)
+        ]
 
-def _moves(symmetry: Symmetry, actions: tuple[Action, ...], move: FlatElement) -> bool:
-    still = {
-        "unit": move.permutation == np.arange(len(move.permutation)),
-        "scale": move.scale == 1.0,
-        "sign": move.sign == 1.0,
-        "shift": move.shift == 0,
-    }
-    for action in actions:
-        for kind, index in (
-            ("unit", action.unit),
-            ("scale", action.scale),
-            ("sign", action.sign),
-            ("shift", action.shift),
-        ):
-            if not np.append(still[kind], True)[index].all():
-                return True
-    return False
+    def _cost(self, name: str, ours: FloatArray) -> float:
+        weight = self.weights[name]
+        return weight * squared_distance(ours, self.theirs[name]) if weight else 0.0
+
+
+def _indices(action: Action) -> Iterator[tuple[str, IntArray]]:
+    """What of a flat element the action takes; −1 is nothing."""
+    yield from (("unit", action.unit), ("scale", action.scale), ("sign", action.sign), ("shift", action.shift))
 
 
 def by_class(symmetry: Symmetry, kind: str, values: FloatArray) -> FloatArray:

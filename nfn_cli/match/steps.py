@@ -9,31 +9,38 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nfn_cli.match.assignment import assigned, assigned_in_blocks
+from nfn_cli.match.assignment import assigned_units
 from nfn_cli.match.frame import rows_of
-from nfn_cli.match.similarity import Part, Similarity, similarity
-from nfn_cli.match.state import BoolArray, State, by_class, single_classes
+from nfn_cli.match.readings import Part, Readings
+from nfn_cli.match.similarity import Similarity, similarity
+from nfn_cli.match.state import State, by_class, single_classes
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FlatElement, FloatArray, identity
 from nfn_cli.symmetry.solve import Action, Symmetry
 
 
 def unit_move(
-    state: State, number: int, usable: Sequence[Action], others: Sequence[Action] = (), exchange: bool = False
+    state: State,
+    readings: Readings,
+    number: int,
+    usable: Sequence[Action],
+    others: Sequence[Action] = (),
+    exchange: bool = False,
+    given: IntArray | None = None,
 ) -> FlatElement:
     """Permutation, signs and phase counts of one set from the scores of all pairs.
 
     Args:
         usable, others: see `similarity`.
         exchange: whether runs of units that stay together may be exchanged as wholes.
+        given: (n,) ours for each of theirs, if that is known already; then signs and phase counts only are sought.
     """
     unit_set = state.symmetry.unit_sets[number]
-    scores = similarity(state.symmetry, number, state.ours, state.theirs, state.weights, usable, others)
+    scores = similarity(readings, number, state.ours, state.weights, usable, others)
     best: tuple[float, FlatElement] | None = None
     for flipped, parts in scores.under_shared():
         score = scores.best(parts)
-        run = unit_set.block_size
-        chosen = assigned_in_blocks(score, run, exchange) if run else assigned(score)
+        chosen = assigned_units(score, unit_set.block_size, exchange) if given is None else given
         value = float(score[chosen, np.arange(unit_set.size)].sum())
         if best is None or value > best[0]:
             best = value, _as_element(state.symmetry, number, scores, parts, chosen, flipped)
@@ -110,6 +117,8 @@ def scale_move(state: State, number: int, family: int) -> FlatElement:
     linear: dict[int, FloatArray] = {}
     for seen in state.touching[number]:
         actions = [a for a in symmetry.actions[seen.tensor] if a.dim == seen.dim and a.exponent]
+        if not actions or not state.weights[seen.tensor]:
+            continue  # what is not compared moves freely
         products, squares = _slot_products(state, seen), _slot_squares(state, seen)
         for action in actions:
             for entries, powers in zip(padded[action.scale], action.power, strict=True):
@@ -121,32 +130,33 @@ def scale_move(state: State, number: int, family: int) -> FlatElement:
                     at, k = use & (powers == power), int(power) * action.exponent
                     np.add.at(square.setdefault(k, np.zeros(count)), entries[at], squares[at])
                     np.add.at(linear.setdefault(k, np.zeros(count)), entries[at], products[at])
-    logs = _least(square, linear, mine)
+    logs = np.zeros(count)
+    logs[mine] = _least({k: (square[k][mine], linear[k][mine]) for k in square}, int(mine.sum()))
     move.scale[:] = by_class(symmetry, "scale", np.exp(logs))
     return move
 
 
-def _least(square: dict[int, FloatArray], linear: dict[int, FloatArray], mine: BoolArray) -> FloatArray:
-    """(classes,) the t that minimizes Σ_k square_k e^{2kt} − 2 linear_k e^{kt}, best of a grid and then Newton."""
+def _least(terms: dict[int, tuple[FloatArray, FloatArray]], count: int) -> FloatArray:
+    """(count,) the t that minimizes Σ_k square_k e^{2kt} − 2 linear_k e^{kt}, best of a grid and then Newton."""
 
     def value(t: FloatArray) -> FloatArray:
-        return sum((square[k] * np.exp(2 * k * t) - 2 * linear[k] * np.exp(k * t) for k in square), np.zeros(len(mine)))
+        powers = ((k, np.exp(k * t), square, linear) for k, (square, linear) in terms.items())
+        return sum(((square * e - 2 * linear) * e for _, e, square, linear in powers), np.zeros_like(t))
 
-    t, best = np.zeros(len(mine)), value(np.zeros(len(mine)))
-    for start in np.linspace(-1.5, 1.5, 25):
-        here = value(np.full(len(mine), start))
-        t, best = np.where(here < best, start, t), np.minimum(here, best)
+    grid = np.linspace(-1.5, 1.5, 13)[:, None] + np.zeros(count)
+    t = np.take_along_axis(grid, value(grid).argmin(axis=0)[None], axis=0)[0] if count else np.zeros(0)
     for _ in range(30):
-        first, second = np.zeros(len(mine)), np.zeros(len(mine))
-        for k in square:
-            double, single = square[k] * np.exp(2 * k * t), linear[k] * np.exp(k * t)
+        first, second = np.zeros(count), np.zeros(count)
+        for k, (square, linear) in terms.items():
+            single = linear * np.exp(k * t)
+            double = square * np.exp(2 * k * t)
             first += 2 * k * (double - single)
             second += 2 * k * k * (2 * double - single)
         step = np.where(second > 0, -first / np.where(second > 0, second, 1.0), 0.0).clip(-0.1, 0.1)
         t = t + step
-        if np.abs(step).max(initial=0.0) < 1e-15:
+        if np.abs(step).max(initial=0.0) < 1e-13:
             break
-    return np.where(mine & (value(t) < value(np.zeros(len(mine)))), t, 0.0)
+    return np.where(value(t) < value(np.zeros(count)), t, 0.0)
 
 
 def _slot_products(state: State, action: Action) -> FloatArray:

@@ -89,6 +89,30 @@ def test_align_writes_the_same_function_in_the_other_frame(tmp_path: Path) -> No
     assert not (tmp_path / "no.safetensors").exists()
 
 
+def test_align_matches_units_by_their_responses_to_data(tmp_path: Path) -> None:
+    plain, disguised, out, inputs = (tmp_path / n for n in ("p.safetensors", "d.safetensors", "o.safetensors", "x.npy"))
+    generator = np.random.default_rng(0)
+    shapes = {"0.weight": (9, 5), "0.bias": (9,), "2.weight": (8, 9), "2.bias": (8,), "4.weight": (3, 8)}
+    save_file(
+        {name: generator.standard_normal(shape, np.float32) for name, shape in shapes.items()},
+        plain,
+        metadata={"activation": "relu"},
+    )
+    np.save(inputs, generator.standard_normal((50, 5), np.float32))
+    assert nfn("act", plain, "-o", disguised, "--random", "--seed", 7).code == 0
+    run = nfn("align", plain, "--to", disguised, "-o", out, "--data", inputs, "--json")
+    (line,) = run.json()
+    check_schema("align", line)
+    assert (run.code, line["data"], line["keep_scales"]) == (0, str(inputs), False)
+    assert line["distance"] < 1e-5 < line["start"]
+    again = nfn("align", plain, "--to", disguised, "-o", tmp_path / "r", "--data", inputs, "--restarts", 2)
+    assert (again.code, again.out) == (2, "")
+    # a file that does not tell its strides cannot be run, and that is said
+    refused = nfn("align", RELU, "--to", RELU, "-o", tmp_path / "no.safetensors", "--data", inputs)
+    assert (refused.code, refused.out) == (3, "")
+    assert "stride" in refused.err
+
+
 def test_help_says_what_a_negative_answer_means() -> None:
     text = " ".join(nfn("equivalent", "--help").out.split())
     assert "does not say that the functions differ" in text

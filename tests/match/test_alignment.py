@@ -105,6 +105,35 @@ def test_align_keeps_the_function_and_approaches_the_other_network() -> None:
     assert far(new, one) > 1e-2  # negative control: something happened
 
 
+def test_kept_scales_move_units_and_signs_only_and_undo_what_did_just_that() -> None:
+    network, tensors = residual(3, "tanh")
+    symmetry = find_symmetry([network])
+    moved = acted(tensors, symmetry, random_flat(symmetry, 5, scales=(1, 1), shifts=0))
+    there = checkpoint(moved, "b"), [network]
+    done = align(checkpoint(tensors, "a"), [network], *there, keep_scales=True)
+    assert all((part.scale == 1.0).all() for part in done.element.sets.values())
+    assert all(np.array_equal(done.checkpoint.tensors[name], moved[name]) for name in moved)  # bit by bit
+    rescaled = acted(moved, symmetry, random_flat(symmetry, 6, scales=(2, 9), shifts=0))
+    kept, free = (
+        align(checkpoint(tensors, "a"), [network], checkpoint(rescaled, "c"), [network], keep_scales=keep)
+        for keep in (True, False)
+    )
+    assert kept.distance > 1e-2  # negative control: scales are needed here
+    assert free.distance < 1e-9
+
+
+def test_single_precision_on_the_way_does_not_show_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    (network, one), (_, other) = mlp(1, "tanh", (9, 40, 40, 3)), mlp(2, "tanh", (9, 40, 40, 3))
+    symmetry, double, _ = search(network, one, other)
+    _, single, _ = search(network, one, other, single=0)
+    assert single.objective == pytest.approx(double.objective, rel=1e-2)
+    assert (np.diff(single.trace) <= 1e-12 * single.trace[0]).all()
+    monkeypatch.setattr("nfn_cli.match.align._SINGLE", 0)
+    moved = acted(one, symmetry, random_flat(symmetry, 5))
+    done = align(checkpoint(one, "a"), [network], checkpoint(moved, "b"), [network])
+    assert far({name: np.asarray(done.checkpoint.tensors[name]) for name in one}, moved) < 1e-9
+
+
 def test_align_refuses_another_architecture_and_says_what_differs() -> None:
     (network, one), (wider, other) = mlp(1, "relu"), mlp(1, "relu", (5, 7, 8, 3))
     with pytest.raises(Refused, match=r"7×6|6×7|8×7"):
