@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nfn_cli.checkpoint.zoo_shard import is_zoo, read_description
 from nfn_cli.networks.inr_edit import EditorShape, InrEditor
 from nfn_cli.networks.inr_edit_chain import values_at
 from nfn_cli.networks.inr_edit_styles import CONTRAST, STYLES
@@ -84,7 +85,7 @@ def train_editor(
         parameters=sum(p.numel() for p in editor.parameters()),
         data={
             "description": f"{len(training):,} sine INRs of training pictures of {names} (nfn zoo fit-inrs); "
-            "those of test pictures were measured on once, at the end.",
+            "those of test pictures were measured on once, at the end. " + made_by(zoos),
             "sets": [Path(where).name for where in images],
             "rows": len(training),
             "sha256": training.identity(),
@@ -94,6 +95,16 @@ def train_editor(
         reproduce=reproduce,
     )
     return card, editor
+
+
+def made_by(zoos: Sequence[str]) -> str:
+    """How the zoos were made, as they say themselves; nothing where they do not."""
+    told = []
+    for zoo in zoos:
+        content = read_description(Path(zoo)) if is_zoo(Path(zoo)) else {}
+        making = content.get("making", {})
+        told += [", ".join(f"{name} {making[name]}" for name in ("seed", "steps", "train", "test") if name in making)]
+    return " ".join(f"Zoo {number}: {text}." for number, text in enumerate(told, 1) if text)
 
 
 def measured(editor: InrEditor, inrs: InrPictures) -> dict[str, Any]:
