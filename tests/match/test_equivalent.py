@@ -155,3 +155,15 @@ def test_other_architectures_are_not_related_and_the_reason_is_said() -> None:
     assert (answer.equivalent, answer.residual) == (False, None)
     assert "relu" in answer.reason
     assert "tanh" in answer.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", ["relu", "tanh"])
+def test_wide_layers_are_recognised_and_their_near_misses_are_not(function: str) -> None:
+    """2,048 and 1,024 units a layer in single precision, scales from 1e-3 to 1e3."""
+    network, wide = mlp(1, function, (16, 2048, 1024, 10))
+    tensors = cast(wide, np.float32)
+    other = cast(moved(network, tensors, 9), np.float32)
+    assert ask(network, tensors, other).equivalent
+    for miss in near_misses(tensors, 1):
+        assert not ask(network, miss, other).equivalent
