@@ -16,7 +16,7 @@ from nfn_cli.errors import Refused
 INR_SCHEMA = "nfn.inr-classifier-card/1"
 # Names of models, in words; `--model` takes the names.
 INR_MODELS: Mapping[str, str] = {
-    "probe": "a small convolutional network on the INR's values at learned probes",
+    "probe": "a small convolutional network on the INR's values at probes",
     "phasor": "phasors of units, from weights alone, exactly blind to D∞ ≀ S_n",
     "monomial-nfn": "Monomial-NFN for signs, from weights alone, half turns divided out before",
     "hnp": "HNP of Zhou et al. 2023, from raw weights, blind to permutations alone (a baseline)",
