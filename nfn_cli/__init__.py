@@ -75,6 +75,7 @@ __all__ = [
     "random_element",
     "read_element",
     "reduce",
+    "render_inr",
     "save",
     "symmetry_report",
     "weight_norms",

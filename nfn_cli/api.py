@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nfn_cli.predictors import Prediction
     from nfn_cli.predictors.inr_predictor import InrAnswer
     from nfn_cli.symmetry.element import FloatArray
+    from nfn_cli.zoo.inr_picture import Rendered
 
 
 @dataclass(frozen=True)
@@ -403,6 +404,22 @@ def predict_many(
     ]
 
 
+def render_inr(
+    source: str | Path | Checkpoint | Model,
+    options: NameOptions = NameOptions(),
+    *,
+    size: tuple[int, int] | None = None,
+    coordinates: Coordinates | None = None,
+    pixels: tuple[float, float] | None = None,
+) -> Rendered:
+    """What an INR shows, as bytes; see `nfn_cli.zoo.inr_picture.rendered`. Nothing is written."""
+    from nfn_cli.zoo.inr_picture import rendered
+
+    model = open_model(source, options)
+    with _located(model):
+        return rendered(model.checkpoint, model.networks, size=size, coordinates=coordinates, pixels=pixels)
+
+
 def classify_inrs(
     models: Iterable[Model],
     *,
@@ -461,6 +478,7 @@ __all__ = [
     "quantization_report",
     "random_element",
     "reduce",
+    "render_inr",
     "save",
     "symmetry_report",
     "weight_norms",
