@@ -78,7 +78,7 @@ def inr_channels(graph: Graph) -> int:
     if unknown:
         raise Refused(
             f"it cannot be run: {unknown[0]}",
-            fix="name the activation, and ω: --activation sin --omega 30",
+            fix="name the activation, and ω: --activation sin --omega 30; where names leave the order open, --layers",
             code="unknown-function",
         )
     return int(found[0])

@@ -54,8 +54,8 @@ def test_every_member_of_the_orbit_shows_the_same_picture(tmp_path: Path) -> Non
     assert nfn("act", inr, "-o", moved, "--random", "--seed", 5).code == 0
     assert not np.allclose(load_file(inr)["layers.0.bias"], load_file(moved)["layers.0.bias"])
     for file in (inr, moved):
-        assert nfn("render", file, "-o", file.with_suffix(".png")).code == 0
-    first, second = (np.asarray(Image.open(f.with_suffix(".png")), int) for f in (inr, moved))
+        assert nfn("render", file, "-o", file.with_suffix(".shown.png")).code == 0
+    first, second = (np.asarray(Image.open(f.with_suffix(".shown.png")), int) for f in (inr, moved))
     assert first.shape == (12, 10, 3)
     assert np.abs(first - second).max() <= 1
 
@@ -108,9 +108,9 @@ def test_what_makes_no_sense_is_said_in_one_line(tmp_path: Path, options: list[s
 
 def test_what_is_no_inr_is_not_drawn(tmp_path: Path) -> None:
     wide, broken, png = tmp_path / "wide.safetensors", tmp_path / "nan.safetensors", tmp_path / "o.png"
-    weights = {"a.weight": np.ones((4, 2), np.float32), "b.weight": np.ones((5, 4), np.float32)}
+    weights = {"layers.0.weight": np.ones((4, 2), np.float32), "layers.1.weight": np.ones((5, 4), np.float32)}
     save_file(weights, wide)
-    save_file({"a.weight": weights["a.weight"], "b.weight": np.full((1, 4), np.nan, np.float32)}, broken)
+    save_file({**weights, "layers.1.weight": np.full((1, 4), np.nan, np.float32)}, broken)
     told = ["--activation", "sin", "--omega", "30"]
     run = nfn("render", wide, broken, RELU, "-o", png, *told, "--json")
     assert run.code == 3
