@@ -89,10 +89,11 @@ def _shares(
     difference: FloatArray, here: FloatArray, there: FloatArray, square: float, actions: tuple[Action, ...]
 ) -> FloatArray:
     """Each entry's difference over its size plus a part of the tensor's; a phase count rounds as its shift does."""
-    phase = max((abs(action.phase) for action in actions), default=0.0)
-    typical = np.sqrt(square / max(1, np.count_nonzero(there)))
+    phase: float = max((abs(action.phase) for action in actions), default=0.0)
+    typical = np.sqrt(square / max(1, int(np.count_nonzero(there))))
     scale = np.maximum(np.abs(here), np.abs(there)) + max(_FLOOR * typical, phase)
-    return np.divide(np.abs(difference), scale, out=np.zeros_like(difference), where=difference != 0)
+    shares: FloatArray = np.divide(np.abs(difference), scale, out=np.zeros_like(difference), where=difference != 0)
+    return shares
 
 
 def _one_an_axis(actions: tuple[Action, ...]) -> list[Action]:

@@ -95,7 +95,7 @@ def _slots(narrow: Action, wide: Action, places: IntArray, name: str) -> IntArra
     """(slots of the narrow axis,) the slot of the wide one that holds the same unit under the same label."""
     mine, other = _codes(np.append(places, -1)[narrow.unit], narrow), _codes(wide.unit, wide)
     order = np.argsort(other, kind="stable")
-    found = order[np.minimum(np.searchsorted(other, mine, sorter=order), len(order) - 1)]
+    found: IntArray = order[np.minimum(np.searchsorted(other, mine, sorter=order), len(order) - 1)]
     if not np.array_equal(other[found], mine) or (wide.unit < 0).sum() != (narrow.unit < 0).sum():
         raise _refusal(f"the units on axis {narrow.dim} of {name} do not correspond")
     return found

@@ -63,7 +63,7 @@ def _is_width(one: Op, two: Op, key: str, mine: Graph, other: Graph) -> bool:
 
 def _depthwise(op: Op, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """One input channel a group: then the number of groups is a number of channels."""
-    axis, weight = op.attributes.get("in_axis"), op.parameters.get("weight", "")
+    axis, weight = op.attributes.get("in_axis", 1), op.parameters.get("weight", "")
     return op.kind == "conv" and op.attributes.get("groups", 1) > 1 and shapes.get(weight, (0, 0))[axis] == 1
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from nfn_cli.symmetry.solve import Action
 
 # More signs a unit than this are not tried in all combinations.
 _COMBINED = 7
+
+AnyFloat = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Similarity:
     families: SignFamilies
     size: int
     parts: dict[Part, FloatArray] = field(default_factory=dict)
-    phases: list[tuple[float, float, frozenset[int], FloatArray, FloatArray]] = field(default_factory=list)
+    phases: list[tuple[float, float, frozenset[int], AnyFloat, AnyFloat]] = field(default_factory=list)
 
     def add(self, part: Part, ours: Slices, theirs: Slices, weight: float) -> None:
         """ours, theirs: (n, K)."""
