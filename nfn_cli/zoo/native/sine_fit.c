@@ -209,6 +209,7 @@ static void fit_one(const Fit *fit, Work *work, long network, long count, float 
 /* Returns 0, or 1 where there is no memory. */
 int nfn_fit_sines(const Fit *fit) {
     Work work = {.points = padded(fit->points, POINTS), .layers = fit->layers};
+    if (work.points % 128 == 0) work.points += POINTS; /* rows a multiple of 512 bytes apart would share cache sets */
     if (fit->layers < 1 || fit->layers > MOST_LAYERS) return 1;
     long count = 0, size = 0, widest = 0;
     for (long layer = 0; layer < fit->layers; layer++) {
