@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from nfn_cli.networks.inr import Coordinates
 from nfn_cli.zoo.images import read_images
-from nfn_cli.zoo.inr_population import pixel_coordinates
 from nfn_cli.zoo.native_sine_fit import has_native_fit
 from nfn_cli.zoo.sine_fit import FitSettings, fit_sines
 from nfn_cli.zoo.sine_network import SineNetwork
@@ -69,7 +69,10 @@ def main() -> None:
     images = read_images(how.images, None).train.images[: how.count]
     count, height, width, channels = images.shape
     targets = (images.reshape(count, -1, channels).transpose(0, 2, 1) / 255).astype(np.float32)
-    network, points = SineNetwork((2, 32, 32, channels), (30.0, 30.0)), pixel_coordinates(height, width, False)
+    network, points = (
+        SineNetwork((2, 32, 32, channels), (30.0, 30.0)),
+        Coordinates().grid(height, width).T.astype(np.float32),
+    )
     initial = network.initial(np.full(count, "siren"), np.random.default_rng(0))
     settings = FitSettings(np.full(count, how.rate), np.full(count, how.steps), np.zeros(count))
     batch, loop = [], []

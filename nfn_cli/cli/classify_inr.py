@@ -12,7 +12,6 @@ from nfn_cli.cli import options as o
 if TYPE_CHECKING:
     from nfn_cli.api import Model
     from nfn_cli.errors import NfnError
-    from nfn_cli.graph import NameOptions
     from nfn_cli.predictors.inr_predictor import InrAnswer
 
 _PIECE = 512  # inputs asked at once
@@ -43,14 +42,7 @@ def classify_inr(
         ),
     ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Of all classes, too.")] = False,
-    coordinates: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--coordinates",
-            metavar="LOW,HIGH[,ORDER][,centred]",
-            help="As of nfn fit-inr.  [default: as the file says, else -1,1,row-column]",
-        ),
-    ] = None,
+    coordinates: i.StatedCoordinates = None,
     activation: o.Activation = None,
     omega: o.Omega = None,
     layers: o.Layers = None,
@@ -88,7 +80,7 @@ def classify_inr(
         failed: dict[str, NfnError] = {}
         for path in piece:
             with session.collected(path, failed):
-                opened[path] = _opened(path, names)
+                opened[path] = i.opened_inr(path, names)
         found = classify_inrs(list(opened.values()), predictor=predictor, model=model, coordinates=where)
         answers = dict(zip(opened, found, strict=True))
         for path in piece:
@@ -103,21 +95,6 @@ def classify_inr(
         columns = [("INR", "left"), ("shows", "left"), ("probability", "right")]
         render.table([*columns, ("trained for such", "left"), ("predictor", "left")], rows)
     session.end()
-
-
-def _opened(path: str, names: NameOptions) -> Model:
-    """The model; where a file does not tell its activation, the message gives the options that do."""
-    from nfn_cli.api import open_model
-    from nfn_cli.errors import Refused
-
-    try:
-        return open_model(path, names)
-    except Refused as error:
-        if error.code != "activation-unknown":
-            raise
-        raise Refused(
-            error.what, where=error.where, fix="for a SIREN: --activation sin --omega 30", code=error.code
-        ) from None
 
 
 def _object(path: str, answer: InrAnswer, probabilities: bool) -> dict[str, Any]:

@@ -54,14 +54,7 @@ def edit_inr(
         ),
     ] = None,
     pixels: i.Range = None,
-    coordinates: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--coordinates",
-            metavar="LOW,HIGH[,ORDER][,centred]",
-            help="As of nfn fit-inr.  [default: as the file says, else -1,1,row-column]",
-        ),
-    ] = None,
+    coordinates: i.StatedCoordinates = None,
     activation: o.Activation = None,
     omega: o.Omega = None,
     layers: o.Layers = None,
@@ -88,10 +81,10 @@ def edit_inr(
 
       nfn edit-inr zoo#0 zoo#1 --style contrast -o edited --json
     """
-    from nfn_cli.api import open_model
     from nfn_cli.checkpoint import check_outputs, save
     from nfn_cli.checkpoint.atomic_write import check_output
     from nfn_cli.cli.jsonl import write_object
+    from nfn_cli.cli.output_files import output_files
     from nfn_cli.cli.render import as_they_are
     from nfn_cli.cli.session import Session, expanded
     from nfn_cli.errors import NfnError
@@ -112,11 +105,11 @@ def edit_inr(
         pillow()
         check_output(preview, force)
     paths = list(expanded(inputs))
-    targets = _targets(paths, output)
+    targets = output_files(paths, output, _file_name, "INRs", "edit them into two folders")
     shown: list[Edited] = []
 
     def handle(path: str) -> None:
-        model = open_model(path, names)
+        model = i.opened_inr(path, names)
         check_outputs(model.checkpoint, targets[path], force=force)
         try:
             edited = edit(model.checkpoint, model.networks, editor, size=shape, coordinates=given, pixels=bounds)
@@ -158,29 +151,6 @@ def _check_style(style: str | None, trained: str) -> None:
 
     if style is not None and style != trained:
         raise WrongUsage(f"the editor was trained to {trained}, not to {style}", where="--predictor")
-
-
-def _targets(paths: list[str], output: Path) -> dict[str, Path]:
-    """Where each edited INR goes.
-
-    Raises:
-        WrongUsage: two would have one name, or an INR is named twice.
-        SurroundingsFailed: the folder cannot be made.
-    """
-    from nfn_cli.checkpoint.atomic_write import surroundings_failed
-    from nfn_cli.errors import WrongUsage
-    from nfn_cli.printable import printable
-
-    if len(paths) == 1 and not output.is_dir():
-        return {paths[0]: output}
-    targets = {path: output / _file_name(path) for path in paths}
-    if len(set(targets.values())) != len(paths):
-        raise WrongUsage("two INRs have one name", where=printable(output), fix="edit them into two folders")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise surroundings_failed(error, output) from None
-    return targets
 
 
 def _file_name(path: str) -> str:

@@ -70,6 +70,7 @@ def fit_inr(
 
       ls photos/*.jpg | nfn fit-inr - -o inrs --hidden 64,64,64 --size 128 --psnr 35 --json
     """
+    from nfn_cli.checkpoint.atomic_write import check_output
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.render import as_they_are
     from nfn_cli.cli.session import Session, expanded
@@ -91,7 +92,7 @@ def fit_inr(
             if kept is not None:
                 answers[path] = _answer(path, targets[path], read[path], kept, None)
             elif not force:
-                _check_output(targets[path])
+                check_output(targets[path], force=False)
     by_shape: dict[tuple[int, ...], list[str]] = {}
     work = [path for path in read if path not in answers and path not in failed]
     for path in work:
@@ -154,28 +155,15 @@ def _targets(paths: list[str], output: Path) -> dict[str, Path]:
         WrongUsage: two would have one name, or a picture is named twice.
         SurroundingsFailed: the folder cannot be made.
     """
-    from nfn_cli.checkpoint.atomic_write import surroundings_failed
+    from nfn_cli.cli.output_files import output_files
     from nfn_cli.errors import WrongUsage
     from nfn_cli.printable import printable
 
-    if len(paths) == 1 and not output.is_dir():
-        return {paths[0]: output}
-    if output.suffix == ".safetensors":
+    if (len(paths) > 1 or output.is_dir()) and output.suffix == ".safetensors":
         raise WrongUsage("several pictures go into a folder", where=printable(output), fix="name one with --output")
-    targets = {path: output / f"{Path(path).stem}.safetensors" for path in paths}
-    if len(set(targets.values())) != len(paths):
-        raise WrongUsage("two pictures have one name", where=printable(output), fix="fit them into two folders")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise surroundings_failed(error, output) from None
-    return targets
-
-
-def _check_output(target: Path) -> None:
-    from nfn_cli.checkpoint.atomic_write import check_output
-
-    check_output(target, False)
+    return output_files(
+        paths, output, lambda path: f"{Path(path).stem}.safetensors", "pictures", "fit them into two folders"
+    )
 
 
 _PIXELS_AT_ONCE = 1 << 22

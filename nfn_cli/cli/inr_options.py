@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
+    from nfn_cli.api import Model
+    from nfn_cli.graph import NameOptions
     from nfn_cli.networks.inr import Coordinates
 
 _GIVEN = "How to read the network"
@@ -19,6 +21,14 @@ CoordinatesOption = Annotated[
         metavar="LOW,HIGH[,ORDER][,centred]",
         help="Of the first and last pixel; ORDER: row-column or column-row; centred: LOW and HIGH are the image's edges.",
         rich_help_panel=_GIVEN,
+    ),
+]
+StatedCoordinates = Annotated[
+    Optional[str],  # noqa: UP045 — typer reads these annotations on Python 3.10 too
+    typer.Option(
+        "--coordinates",
+        metavar="LOW,HIGH[,ORDER][,centred]",
+        help="As of nfn fit-inr.  [default: as the file says, else -1,1,row-column]",
     ),
 ]
 DEFAULT_COORDINATES = "-1,1,row-column"
@@ -116,3 +126,18 @@ def size_of(text: str) -> tuple[int, int]:
     if len(sizes) != len(words) or len(sizes) not in (1, 2) or min(sizes) < 1 or sizes[0] * sizes[-1] > 1 << 24:
         raise WrongUsage(f"{text!r} is no size", where="--size", fix="for example 128 or 96x128, up to 4096x4096")
     return sizes[0], sizes[-1]
+
+
+def opened_inr(path: str, names: NameOptions) -> Model:
+    """The model; where a file does not tell its activation, the message gives the options that do."""
+    from nfn_cli.api import open_model
+    from nfn_cli.errors import Refused
+
+    try:
+        return open_model(path, names)
+    except Refused as error:
+        if error.code != "activation-unknown":
+            raise
+        raise Refused(
+            error.what, where=error.where, fix="for a SIREN: --activation sin --omega 30", code=error.code
+        ) from None

@@ -23,14 +23,7 @@ def render(
     ] = None,
     columns: Annotated[int, typer.Option("--columns", min=1, help="Of the grid, for several.")] = 8,
     pixels: i.Range = None,
-    coordinates: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--coordinates",
-            metavar="LOW,HIGH[,ORDER][,centred]",
-            help="As of nfn fit-inr.  [default: as the file says, else -1,1,row-column]",
-        ),
-    ] = None,
+    coordinates: i.StatedCoordinates = None,
     activation: o.Activation = None,
     omega: o.Omega = None,
     layers: o.Layers = None,
@@ -70,7 +63,7 @@ def render(
 
     def handle(path: str) -> None:
         asked = shape or (tiles[0].shape[:2] if tiles else None)  # a grid has tiles of one size
-        shown = render_inr(path, names, size=asked, coordinates=given, pixels=bounds)
+        shown = render_inr(i.opened_inr(path, names), size=asked, coordinates=given, pixels=bounds)
         tiles.append(shown.picture)
         answers.append((path, shown))
 

@@ -12,7 +12,7 @@ from nfn_cli.symmetry.element import FloatArray
 from nfn_cli.symmetry.solve import Symmetry
 
 # An entry counts as this part of its tensor's root mean square at least: noise does not shrink with the entry.
-_FLOOR = 0.1
+FLOOR = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def compared(symmetry: Symmetry, left: Wide, right: Wide) -> Comparison:
         here = left[name]
         difference = np.abs(here - there)
         # a phase count rounds as its shift does
-        floor = max(_FLOOR * _size(there), _phase(symmetry, name))
+        floor = max(FLOOR * _size(there), _phase(symmetry, name))
         scale = np.maximum(np.abs(here), np.abs(there)) + floor
         share = np.divide(difference, scale, out=np.zeros_like(difference), where=difference > 0)
         largest = float(share.max(initial=0.0))

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nfn_cli.match.comparison import FLOOR
 from nfn_cli.match.frame import Wide, rows_of
 from nfn_cli.symmetry.element import FloatArray
 from nfn_cli.symmetry.relations import BoolArray
 from nfn_cli.symmetry.solve import Action, Symmetry
-
-# An entry counts as this part of its tensor's root mean square at least, as in match/comparison.py.
-_FLOOR = 0.1
 
 
 @dataclass(eq=False)
@@ -91,7 +89,7 @@ def _shares(
     """Each entry's difference over its size plus a part of the tensor's; a phase count rounds as its shift does."""
     phase: float = max((abs(action.phase) for action in actions), default=0.0)
     typical = np.sqrt(square / max(1, int(np.count_nonzero(there))))
-    scale = np.maximum(np.abs(here), np.abs(there)) + max(_FLOOR * typical, phase)
+    scale = np.maximum(np.abs(here), np.abs(there)) + max(FLOOR * typical, phase)
     shares: FloatArray = np.divide(np.abs(difference), scale, out=np.zeros_like(difference), where=difference != 0)
     return shares
 

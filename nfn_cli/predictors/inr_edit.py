@@ -26,7 +26,7 @@ from nfn_cli.networks.inr_edit import EditorShape, InrEditor
 from nfn_cli.networks.inr_edit_chain import Frame, Layers, moved, sine_chain, to_layers, values_at
 from nfn_cli.networks.inr_edit_styles import STYLES
 from nfn_cli.predictors.inr_edit_card import FILE, EditorCard, editor_folder, read_editor_card, readme
-from nfn_cli.zoo.inr_picture import only_inr, rendered, stated_coordinates
+from nfn_cli.zoo.inr_picture import alone, only_inr, rendered, stated_coordinates
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _SIDES = {1: 28, 3: 32}  # of the image sets that INRs without a word about it are mostly of
@@ -130,13 +130,13 @@ def edit_inr(
     where = coordinates or stated_coordinates(checkpoint.metadata) or Coordinates()
     points, frame = _frame(where, before.low, before.high, height, width)
     names = [name for layer in chain for name in (layer.weight, layer.bias) if name is not None]
-    stacked = {name: torch.from_numpy(np.asarray(checkpoint.tensors[name]).astype(np.float64)[None]) for name in names}
+    stacked = alone(checkpoint, names)
     layers = to_layers(chain, stacked, frame)
     edited = editor.network(layers, points, height, width)
     change = tuple((w - v, b - a) for (w, b), (v, a) in zip(edited, layers, strict=True))
     with torch.no_grad():
         changed = _written_back(checkpoint, moved(chain, stacked, change, frame))
-        new = {name: torch.from_numpy(np.asarray(changed.tensors[name]).astype(np.float64)[None]) for name in names}
+        new = alone(changed, names)
         shown = _shown(layers, points, height, width)
         target = STYLES[editor.card.style](shown)
         result = _shown(to_layers(chain, new, frame), points, height, width)

@@ -17,7 +17,8 @@ from nfn_cli.predictors.predictor import Prediction, Predictor
 from nfn_cli.symmetry.solve import find_symmetry
 from nfn_cli.train.metrics import Scores, coverage, scores
 from nfn_cli.train.orbit import OrbitMove, moved, moves_for
-from nfn_cli.train.zoo_data import Part, ZooData
+from nfn_cli.train.zoo_data import ZooData
+from nfn_cli.train.zoo_part import Part
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]

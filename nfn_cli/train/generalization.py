@@ -34,7 +34,8 @@ from nfn_cli.train.harness import Examples, TrainConfig, fit, json_log, predict
 from nfn_cli.train.metrics import coverage, scores
 from nfn_cli.train.probe_learning import ProbeLearning, learned_probes
 from nfn_cli.train.recipes import RECIPES, Recipe, Sources
-from nfn_cli.train.zoo_data import Part, ZooData, load_zoos
+from nfn_cli.train.zoo_data import ZooData, load_zoos
+from nfn_cli.train.zoo_part import Part
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = Mapping[str, Array]

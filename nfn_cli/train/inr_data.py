@@ -14,24 +14,12 @@ from typing import Any
 import numpy as np
 
 from nfn_cli.errors import Refused, WrongUsage
-from nfn_cli.graph.model import Graph
+from nfn_cli.train.zoo_part import Part, kept_parts, read_part
 from nfn_cli.zoo.open_zoo import open_zoo
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FACTS = ("psnr", "low", "high", "config.omega")
 _VALIDATION = 16  # one in so many training images
-
-
-@dataclass(frozen=True)
-class InrPart:
-    """Networks of one graph: name -> (n, *shape) float32; rows (n,) are their places in the data."""
-
-    graph: Graph
-    tensors: dict[str, Array]
-    rows: Array
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -48,7 +36,7 @@ class InrData:
         left_out: rows that are not finite.
     """
 
-    parts: tuple[InrPart, ...]
+    parts: tuple[Part, ...]
     label: Array
     index: Array
     split: Array
@@ -63,17 +51,10 @@ class InrData:
 
     def where(self, keep: Array) -> InrData:
         """The rows for which `keep` (bool) holds, in their order."""
-        new = np.cumsum(keep) - 1
-        parts = []
-        for part in self.parts:
-            mine = np.flatnonzero(keep[part.rows])
-            if len(mine):
-                tensors = {name: array[mine] for name, array in part.tensors.items()}
-                parts.append(InrPart(part.graph, tensors, new[part.rows[mine]]))
         facts = {name: values[keep] for name, values in self.facts.items()}
         return replace(
             self,
-            parts=tuple(parts),
+            parts=kept_parts(self.parts, keep),
             label=self.label[keep],
             index=self.index[keep],
             split=self.split[keep],
@@ -94,7 +75,7 @@ def load_inrs(folders: Sequence[str | Path]) -> InrData:
         WrongUsage: nothing is left.
         Refused, SurroundingsFailed: as `open_zoo`; a zoo does not tell labels and the split of its images.
     """
-    parts: list[InrPart] = []
+    parts: list[Part] = []
     columns: dict[str, list[Array]] = {name: [] for name in ("label", "index", "split", "finite", *FACTS)}
     names, descriptions, sizes, start = [], [], set(), 0
     for folder in folders:
@@ -106,11 +87,9 @@ def load_inrs(folders: Sequence[str | Path]) -> InrData:
         index = zoo.numbers("index").astype(np.int64)
         finite = np.ones(len(zoo), bool)
         for family in zoo.families:
-            used = sorted({name for op in family.graph.ops for name in op.parameters.values()})
-            tensors = {name: np.asarray(array, np.float32) for name, array in family.tensors(used).items()}
-            whole = [np.isfinite(array.reshape(len(family), -1)).all(1) for array in tensors.values()]
-            finite[family.rows] &= np.logical_and.reduce(whole)
-            parts.append(InrPart(family.graph, tensors, family.rows + start))
+            part, finite_here = read_part(family, start)
+            finite[family.rows] &= finite_here
+            parts.append(part)
         columns["label"].append(zoo.numbers("label").astype(np.int64))
         columns["index"].append(index)
         columns["split"].append(np.where((told == "train") & in_validation(index), "validation", told))

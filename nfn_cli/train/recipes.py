@@ -24,7 +24,8 @@ from nfn_cli.predictors.kinds.unit_graph import UnitGraphEncoder, sizes_of
 from nfn_cli.predictors.takes import Chain, Classifier, Takes, contradicts, in_torch_layout, output_width
 from nfn_cli.train.harness import TrainConfig
 from nfn_cli.train.probe_inputs import blended_probes
-from nfn_cli.train.zoo_data import Part, ZooData
+from nfn_cli.train.zoo_data import ZooData
+from nfn_cli.train.zoo_part import Part
 
 GROUP_OF: Mapping[str, str] = MappingProxyType({"relu": "positive_scale", "tanh": "sign"})
 _LEAST_CHAIN_ROWS = 100  # a chain's own graph is kept for files of weights alone if so many networks stand behind it

@@ -12,29 +12,12 @@ import numpy as np
 from nfn_cli.errors import WrongUsage
 from nfn_cli.graph.model import Graph
 from nfn_cli.graph.stored_graph import functions_of
+from nfn_cli.train.zoo_part import Part, kept_parts, read_part
 from nfn_cli.zoo.open_zoo import final_rows, form_of, open_zoo
 from nfn_cli.zoo.split import fold_of_run, split_of_run
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SCORE = "test_accuracy"
-
-
-@dataclass(frozen=True)
-class Part:
-    """Networks of one graph.
-
-    Attributes:
-        graph: of each of them.
-        tensors: name -> (n, *shape).
-        rows: (n,) their places in the data.
-    """
-
-    graph: Graph
-    tensors: Mapping[str, Array]
-    rows: Array
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -67,15 +50,10 @@ class ZooData:
 
     def where(self, keep: Array) -> ZooData:
         """The rows for which `keep` (bool) holds, in their order."""
-        new = np.cumsum(keep) - 1
-        parts = []
-        for part in self.parts:
-            mine = np.flatnonzero(keep[part.rows])
-            if len(mine):
-                tensors = {name: array[mine] for name, array in part.tensors.items()}
-                parts.append(Part(part.graph, tensors, new[part.rows[mine]]))
         columns = ("target", "runs", "final", "test", "fold", "kind")
-        return replace(self, parts=tuple(parts), **{name: getattr(self, name)[keep] for name in columns})
+        return replace(
+            self, parts=kept_parts(self.parts, keep), **{name: getattr(self, name)[keep] for name in columns}
+        )
 
 
 Accept = Callable[[Graph, Mapping[str, Array]], tuple[Graph, Mapping[str, Array]]]
@@ -114,14 +92,10 @@ def load_zoos(
         told = "config.architecture" in zoo.columns
         architecture = zoo.columns["config.architecture"] if told else np.full(len(zoo), "small-cnn")
         for family in zoo.families:
-            tensors = {
-                name: np.asarray(array, np.float32) for name, array in family.tensors(_used(family.graph)).items()
-            }
-            finite[family.rows] &= np.logical_and.reduce(
-                [np.isfinite(array.reshape(len(family), -1)).all(1) for array in tensors.values()]
-            )
+            part, finite_here = read_part(family, start)
+            finite[family.rows] &= finite_here
             kind[family.rows] = [f"{each}, {_functions(family.graph)}" for each in architecture[family.rows]]
-            parts.append(Part(family.graph, tensors, family.rows + start))
+            parts.append(part)
         if not finite.all():
             left_out[f"{folder}: a weight or the score is not finite"] = int((~finite).sum())
         columns["target"].append(np.where(finite, target, np.nan))
@@ -150,10 +124,6 @@ def load_zoos(
             f"{score} goes from {data.target.min():g} to {data.target.max():g}", fix="scores are in [0, 1]"
         )
     return data
-
-
-def _used(graph: Graph) -> list[str]:
-    return sorted({name for op in graph.ops for name in op.parameters.values()})
 
 
 def _functions(graph: Graph) -> str:

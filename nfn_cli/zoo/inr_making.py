@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from nfn_cli.networks.inr import Coordinates
 from nfn_cli.zoo.images import ImageData, ImageSet
-from nfn_cli.zoo.inr_population import FitDraw, draw_fits, pixel_coordinates
+from nfn_cli.zoo.inr_population import FitDraw, draw_fits
 from nfn_cli.zoo.sine_fit import FitSettings, fit_sines
 from nfn_cli.zoo.store import create_zoo, shard_names, write_shard
 from nfn_cli.zoo.training_run import Progress
@@ -132,7 +133,7 @@ def _fit_group(
     enough = (draw.high - draw.low) ** 2 * 10 ** (-draw.psnr / 10)
     fitted = fit_sines(
         draw.network,
-        pixel_coordinates(height, width, draw.centred),
+        Coordinates(centred=draw.centred).grid(height, width).T,
         targets,
         initial,
         FitSettings(draw.rates, draw.steps, enough, draw.betas),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nfn_cli.checkpoint.finite import check_finite
 from nfn_cli.checkpoint.model import Checkpoint
@@ -58,6 +59,11 @@ def only_inr(networks: tuple[Network, ...]) -> Network:
     return networks[0]
 
 
+def alone(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, Tensor]:
+    """Tensors of one network as a stack of one: name -> (1, *shape) float64, a copy."""
+    return {name: torch.from_numpy(checkpoint.tensors[name].astype(np.float64)[None]) for name in names}
+
+
 def rendered(
     checkpoint: Checkpoint,
     networks: tuple[Network, ...],
@@ -80,7 +86,7 @@ def rendered(
     inr_channels(network.graph)
     names = network.graph.parameter_shapes
     check_finite(checkpoint, names)
-    stacked = {name: torch.from_numpy(np.asarray(checkpoint.tensors[name], np.float64)[None]) for name in names}
+    stacked = alone(checkpoint, names)
     height, width = size or _stated_size(checkpoint.metadata) or _SIZE
     where = coordinates or stated_coordinates(checkpoint.metadata) or Coordinates()
     values = render(network.graph, stacked, height, width, where)[0].numpy()

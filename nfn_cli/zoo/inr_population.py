@@ -69,15 +69,3 @@ def draw_fits(
         low=ranges[:, 0],
         high=ranges[:, 1],
     )
-
-
-def pixel_coordinates(height: int, width: int, centred: bool) -> Array:
-    """(2, height · width) float32 in [−1, 1]: row first, then column, as `get_mgrid` of Sitzmann et al. 2020."""
-
-    def along(size: int) -> Array:
-        if centred:
-            return np.asarray((2 * np.arange(size) + 1) / size - 1, np.float32)
-        return np.linspace(-1, 1, size, dtype=np.float32)
-
-    rows, columns = np.meshgrid(along(height), along(width), indexing="ij")
-    return np.stack([rows.reshape(-1), columns.reshape(-1)])

@@ -13,11 +13,11 @@ import pytest
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import WrongUsage
 from nfn_cli.graph.stored_graph import network_of
+from nfn_cli.networks.inr import Coordinates
 from nfn_cli.networks.inr_edit_styles import STYLES
 from nfn_cli.predictors.inr_edit import edit_inr, load_editor
 from nfn_cli.predictors.inr_edit_card import editor_folder, read_editor_card, readme, shipped_editors
 from nfn_cli.symmetry import act, random_element
-from nfn_cli.zoo.inr_population import pixel_coordinates
 from nfn_cli.zoo.sine_fit import FitSettings, fit_sines
 from nfn_cli.zoo.sine_network import SineNetwork
 
@@ -40,7 +40,7 @@ def fitted(hidden: tuple[int, ...], omega: float, channels: int, low: float, hig
     targets = (low + (high - low) * drawn(channels))[None]
     initial = network.initial(np.array(["siren"]), np.random.default_rng(0))
     settings = FitSettings(np.array([5e-3]), np.array([400]), np.zeros(1))
-    flat = fit_sines(network, pixel_coordinates(SIDE, SIDE, False), targets, initial, settings).parameters
+    flat = fit_sines(network, Coordinates().grid(SIDE, SIDE).T, targets, initial, settings).parameters
     tensors = {name: np.ascontiguousarray(tensor[0]) for name, tensor in network.tensors(flat).items()}
     return Checkpoint("made", "safetensors", tensors), (network_of(network.graph()),)
 

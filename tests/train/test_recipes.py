@@ -13,7 +13,8 @@ from nfn_cli.graph.model import Graph
 from nfn_cli.predictors.takes import Takes
 from nfn_cli.train import recipes
 from nfn_cli.train.recipes import Sources, monomial_encoder, probe_encoder, unit_graph_encoder
-from nfn_cli.train.zoo_data import Part, ZooData
+from nfn_cli.train.zoo_data import ZooData
+from nfn_cli.train.zoo_part import Part
 from nfn_cli.zoo.cnn_graph import cnn_graph
 from nfn_cli.zoo.population import ConvLayer
 from tests.train.made_zoo import MIXED, RELU, TANH, stack

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from nfn_cli.networks.inr import Coordinates
 from nfn_cli.zoo import sine_fit
-from nfn_cli.zoo.inr_population import pixel_coordinates
 from nfn_cli.zoo.native_sine_fit import has_native_fit
 from nfn_cli.zoo.sine_fit import FitSettings, fit_sines
 from nfn_cli.zoo.sine_network import INITIALIZATIONS, SineNetwork
@@ -117,8 +117,8 @@ def test_the_compiled_sine_is_a_sine_over_many_turns() -> None:
 
 
 def test_pixels_lie_row_by_row_from_edge_to_edge_or_in_the_middle_of_cells() -> None:
-    rows, columns = pixel_coordinates(3, 2, False)
+    rows, columns = Coordinates().grid(3, 2).T
     assert rows.tolist() == [-1, -1, 0, 0, 1, 1]
     assert columns.tolist() == [-1, 1] * 3
-    rows, _ = pixel_coordinates(4, 1, True)
+    rows, _ = Coordinates(centred=True).grid(4, 1).T
     assert rows.tolist() == [-0.75, -0.25, 0.25, 0.75]
