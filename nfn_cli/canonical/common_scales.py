@@ -82,7 +82,7 @@ class CommonScales:
             indicator = np.zeros((len(right), len(columns.exponents)))
             indicator[np.arange(len(right)), columns.of] = right
             sums = np.zeros((len(rows.exponents), len(columns.exponents)))
-            np.add.at(sums, rows.of, left[:, None] * (term.matrix @ indicator))
+            np.add.at(sums, rows.of, left[:, None] * term.matrix.times(indicator))
             exponents.append((rows.exponents[:, None, :] + columns.exponents[None, :, :]).reshape(-1, self.count))
             energies.append(sums.reshape(-1))
         a, energy = np.concatenate(exponents), np.concatenate(energies)

@@ -14,7 +14,6 @@ from nfn_cli.canonical.coupling import Coupling
 from nfn_cli.symmetry.element import FloatArray
 
 SPREAD = 0.2
-_SLICE_ENTRIES = 1 << 17
 
 
 class LargestEntries:
@@ -47,22 +46,25 @@ class LargestEntries:
         self._made_at = left, right
         rows, columns = (np.exp(f - f.max(initial=0.0)) * c for f, c in zip((left, right), self._counted, strict=True))
         reach, top, found = np.exp(-1.01 * SPREAD), np.zeros(len(columns)), []
-        for part in self._parts():
-            np.maximum(top, (self._matrix[part] * rows[part, None]).max(axis=0, initial=0.0), out=top)
-        for part in self._parts():
-            across = self._matrix[part] * columns
+        for part, matrix in self._parts():
+            np.maximum(top, (matrix * rows[part, None]).max(axis=0, initial=0.0), out=top)
+        sizes = [np.zeros(0)]
+        for part, matrix in self._parts():
+            across = matrix * columns
             high = across >= reach * across.max(axis=1, initial=0.0)[:, None]
-            high |= self._matrix[part] * rows[part, None] >= reach * top
+            high |= matrix * rows[part, None] >= reach * top
             high &= (across > 0) & (rows[part, None] > 0)
             found.append(np.flatnonzero(high) + part.start * len(columns))
+            sizes.append(matrix[high])
         flat = np.concatenate(found) if found else np.zeros(0, np.int64)
         self.row, self.column = np.divmod(flat, max(1, len(columns)))
-        self.log = np.log(self._matrix.reshape(-1)[flat])
+        self.log = np.log(np.concatenate(sizes))
 
-    def _parts(self) -> Iterator[slice]:
-        step = max(1, _SLICE_ENTRIES // max(1, self._matrix.shape[1]))
-        for start in range(0, len(self._matrix), step):
-            yield slice(start, min(start + step, len(self._matrix)))
+    def _parts(self) -> Iterator[tuple[slice, FloatArray]]:
+        start = 0
+        for block in self._matrix.blocks():
+            yield slice(start, start + len(block)), block
+            start += len(block)
 
 
 def _spread(moved: FloatArray) -> float:

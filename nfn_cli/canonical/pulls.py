@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nfn_cli.canonical.blocks import whole
 from nfn_cli.canonical.coupling import BoolArray, Coupling, Side
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
@@ -47,11 +48,11 @@ def pulls(
     """
     found: dict[float, FloatArray] = {}
     for term in terms:
-        for side, other, matrix in ((term.rows, term.columns, term.matrix), (term.columns, term.rows, term.matrix.T)):
+        for side, other, summed in term.ends():
             asked = wanted[side.classes] & (side.coefficient != 0)
             if not asked.any():
                 continue
-            strength = energy_factor(side, x, weight) * (matrix @ energy_factor(other, x, weight))
+            strength = energy_factor(side, x, weight) * summed(energy_factor(other, x, weight))
             for classes, coefficients, take in zip(side.classes, side.coefficient, asked, strict=True):
                 for c in np.unique(coefficients[take]):
                     at = take & (coefficients == c)
@@ -87,15 +88,15 @@ def collapsed(terms: Sequence[Coupling], x: FloatArray, live: BoolArray, weight:
         if rows and columns:
             out.append(term)
         elif rows:
-            out.append(_one_sided(term, term.rows, term.matrix @ energy_factor(term.columns, x, weight)))
+            out.append(_one_sided(term, term.rows, term.matrix.times(energy_factor(term.columns, x, weight))))
         elif columns:
-            out.append(_one_sided(term, term.columns, energy_factor(term.rows, x, weight) @ term.matrix))
+            out.append(_one_sided(term, term.columns, term.matrix.times_left(energy_factor(term.rows, x, weight))))
     return out
 
 
 def _one_sided(term: Coupling, side: Side, column: FloatArray) -> Coupling:
     nothing = Side(np.full((1, 1), -1, np.int64), np.zeros((1, 1)))
-    return Coupling(term.tensor, column[:, None], side, nothing, term.dims)
+    return Coupling(term.tensor, whole(column[:, None]), side, nothing, term.dims)
 
 
 def _is_live(side: Side, live: BoolArray) -> BoolArray:

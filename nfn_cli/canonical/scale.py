@@ -106,11 +106,11 @@ def _one_sided(problem: Problem, x: FloatArray, open_: BoolArray) -> tuple[Float
     into, out = np.zeros(size), np.zeros(size)
     weight = np.where(open_, 0.0, 1.0)
     for term in problem.terms:
-        for side, other, matrix in ((term.rows, term.columns, term.matrix), (term.columns, term.rows, term.matrix.T)):
+        for side, other, summed in term.ends():
             wanted = open_[side.classes] & (side.coefficient != 0)
             if not wanted.any():
                 continue
-            strength = np.exp(2 * side.log_factor(x)) * (matrix @ energy_factor(other, x, weight))
+            strength = np.exp(2 * side.log_factor(x)) * summed(energy_factor(other, x, weight))
             for classes, coefficients, take in zip(side.classes, side.coefficient, wanted, strict=True):
                 up = take & (coefficients > 0)
                 down = take & (coefficients < 0)

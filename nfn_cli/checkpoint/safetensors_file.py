@@ -19,6 +19,7 @@ import numpy as np
 
 from nfn_cli.checkpoint.atomic_write import atomic_output
 from nfn_cli.checkpoint.dtypes import cast_back, numpy_dtype, safetensors_name
+from nfn_cli.checkpoint.mapped_tensors import MappedFile, MappedTensors, RecentWindows, Span
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
 from nfn_cli.checkpoint.wrapper_prefix import without_wrapper_prefix
@@ -50,15 +51,15 @@ class Header:
 
 
 def read_safetensors(path: Path) -> Checkpoint:
-    """Read one file; arrays are read-only views of a memory map.
+    """Read one file; arrays are read-only views of memory maps.
 
     Raises:
         Refused: header too long, not JSON, duplicate names, unknown dtype, spans that overlap, leave holes, do not
             fit their shape or end outside the file.
     """
-    header, stored = read_tensors(path)
-    names = without_wrapper_prefix(stored)
-    tensors = MappingProxyType({name: stored[in_file] for name, in_file in names.items()})
+    header, file = map_tensors(path)
+    names = without_wrapper_prefix(header.entries)
+    tensors = MappedTensors({name: (file, in_file) for name, in_file in names.items()})
     return Checkpoint(
         path=str(path),
         container="safetensors",
@@ -70,16 +71,25 @@ def read_safetensors(path: Path) -> Checkpoint:
 
 def read_tensors(path: Path) -> tuple[Header, dict[str, Array]]:
     """Header and read-only arrays of one file, under the names of the file."""
+    header, file = map_tensors(path)
+    return header, {name: file[name] for name in header.entries}
+
+
+def map_tensors(path: Path, recent: RecentWindows | None = None) -> tuple[Header, MappedFile]:
+    """Header and tensors of one file; large ones are mapped when they are asked for.
+
+    Args:
+        recent: shared by files that are read together.
+    """
     size = path.stat().st_size
     with path.open("rb") as handle:
         header = read_header(handle, size)
-    raw = np.memmap(path, dtype=np.uint8, mode="r")
-    arrays: dict[str, Array] = {}
-    for name, entry in header.entries.items():
-        dtype = numpy_dtype(entry.dtype)
-        array: Array = np.ndarray(entry.shape, dtype, buffer=raw, offset=header.data_start + entry.start)
-        arrays[name] = array
-    return header, arrays
+    data = header.data_start
+    spans = {
+        name: Span(numpy_dtype(entry.dtype), entry.shape, data + entry.start, data + entry.stop)
+        for name, entry in header.entries.items()
+    }
+    return header, MappedFile(path, spans, size, recent or RecentWindows())
 
 
 def read_header(handle: BinaryIO, size: int) -> Header:

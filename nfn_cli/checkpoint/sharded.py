@@ -14,10 +14,13 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from nfn_cli.checkpoint.atomic_write import atomic_output, check_output, surroundings_failed
-from nfn_cli.checkpoint.model import Array, Checkpoint
+from nfn_cli.checkpoint.mapped_tensors import MappedFile, MappedTensors, RecentWindows
+from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
-from nfn_cli.checkpoint.safetensors_file import Header, layout_for, read_tensors, write_tensors
+from nfn_cli.checkpoint.safetensors_file import Header, layout_for, map_tensors, write_tensors
 from nfn_cli.checkpoint.sniff import sniff
 from nfn_cli.checkpoint.wrapper_prefix import without_wrapper_prefix
 from nfn_cli.errors import Refused, WrongUsage
@@ -65,21 +68,22 @@ def read_sharded(path: Path) -> Checkpoint:
     index = _load_index(path)
     weight_map: dict[str, str] = index["weight_map"]
     headers: dict[str, Header] = {}
-    found: dict[str, Array] = {}
+    found: dict[str, tuple[MappedFile, str]] = {}
+    recent = RecentWindows()
     metadata: dict[str, str] = {}
     for shard in shard_names(path):
         try:
-            headers[shard], arrays = _read_shard(path.parent / shard)
+            headers[shard], file = _read_shard(path.parent / shard, recent)
             expected = {name for name, where in weight_map.items() if where == shard}
-            if set(arrays) != expected:
-                odd = sorted(set(arrays) ^ expected)[0]
+            if set(headers[shard].entries) != expected:
+                odd = sorted(set(headers[shard].entries) ^ expected)[0]
                 raise Refused(f"index and shard disagree about {printable(odd)}", code="bad-index")
         except Refused as error:
             raise error.located(printable(shard)) from None
-        found.update(arrays)
+        found.update({name: (file, name) for name in expected})
         metadata = dict(headers[shard].metadata) | metadata
     names = without_wrapper_prefix(name for name in weight_map if name in found)
-    tensors = MappingProxyType({name: found[stored] for name, stored in names.items()})
+    tensors = MappedTensors({name: found[stored] for name, stored in names.items()})
     return Checkpoint(
         path=str(path),
         container="safetensors-sharded",
@@ -153,7 +157,7 @@ def _write_all(checkpoint: Checkpoint, shards: Shards, index_path: Path, renamed
 def _part(checkpoint: Checkpoint, names: list[str]) -> Checkpoint:
     """Only names matter to `layout_for` while they are those of the header: no array is asked for here."""
     origin = origin_of(checkpoint)
-    placeholder = MappingProxyType({name: origin.tensors[name] for name in names})
+    placeholder = MappingProxyType(dict.fromkeys(names, np.zeros(0)))
     return Checkpoint(checkpoint.path, checkpoint.container, placeholder, payload=origin)
 
 
@@ -188,7 +192,7 @@ def _same_file(first: Path, second: Path) -> bool:
         return False
 
 
-def _read_shard(path: Path) -> tuple[Header, dict[str, Array]]:
+def _read_shard(path: Path, recent: RecentWindows) -> tuple[Header, MappedFile]:
     if not path.is_file():
         raise Refused("the shard is missing", fix="download all files of the index", code="missing-shard")
     kind = sniff(path)
@@ -196,7 +200,7 @@ def _read_shard(path: Path) -> tuple[Header, dict[str, Array]]:
         raise Refused(
             f"a shard must be safetensors, this is {kind}", fix="convert it to safetensors", code="wrong-shard"
         )
-    return read_tensors(path)
+    return map_tensors(path, recent)
 
 
 def _load_index(path: Path) -> dict[str, Any]:
