@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,12 +35,11 @@ def atomic_output(path: str | Path, force: bool = False) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     check_output(target, force)
+    temporary = _beside(target)
     try:
-        handle, temporary = _open_temporary(target)
-    except OSError as error:
-        raise surroundings_failed(error, target) from None
-    try:
-        with handle:
+        # os.open and not tempfile: the mode is then what the user's umask says, as for any other new file
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(temporary, flags, 0o666), "w+b") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -49,6 +49,46 @@ def atomic_output(path: str | Path, force: bool = False) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path, force: bool = False, keep: bool = False) -> Iterator[Path]:
+    """Make a folder that appears under `path` only when the block ends well; the block fills what it is given.
+
+    Args:
+        force: whether a folder already there is replaced. Without it an empty one may be there.
+        keep: whether what the old folder holds beside the new content stays; then a folder may be there without `force`.
+
+    Raises:
+        SurroundingsFailed: disk full, no permission, no such folder.
+        WrongUsage: a folder came to be there meanwhile.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = _beside(target)
+    old = temporary.with_suffix(".old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if (force or keep) and os.path.lexists(target):
+            target.rename(old)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if os.path.lexists(old) and not os.path.lexists(target):
+                old.rename(target)
+            raise
+        if keep and old.is_dir():
+            for entry in old.iterdir():
+                if not os.path.lexists(target / entry.name):
+                    entry.rename(target / entry.name)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise WrongUsage("the output exists", where=printable(target), code="output-exists") from None
+        raise surroundings_failed(error, target) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def check_output(path: Path, force: bool) -> None:
@@ -89,12 +129,10 @@ def surroundings_failed(error: OSError, path: Path) -> NfnError:
     return SurroundingsFailed(f"reading or writing failed ({reason})", where=where, code="input-output")
 
 
-def _open_temporary(target: Path) -> tuple[BinaryIO, Path]:
-    # os.open and not tempfile: the mode is then what the user's umask says, as for any other new file.
+def _beside(target: Path) -> Path:
+    """A new name in the folder of `target`."""
     short = target.name.encode("utf-8", "surrogateescape")[:80].decode("utf-8", "ignore")
-    temporary = target.parent / f".{short}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(temporary, flags, 0o666), "w+b"), temporary
+    return target.parent / f".{short}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
 
 
 def _appear(temporary: Path, target: Path, force: bool) -> None:

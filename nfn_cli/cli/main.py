@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from nfn_cli.cli.act import act
 from nfn_cli.cli.align import align
@@ -26,12 +27,26 @@ from nfn_cli.cli.quantization_report import quantization_report
 from nfn_cli.cli.reduce import reduce
 from nfn_cli.cli.render_inr import render
 from nfn_cli.cli.scan import scan
-from nfn_cli.cli.session import Session, process
+from nfn_cli.cli.session import Session, disturbed, process
 from nfn_cli.cli.symmetry_report import symmetry_report
 from nfn_cli.cli.train import train
 from nfn_cli.cli.zoo import zoo
 
+
+class _Commands(TyperGroup):
+    """Ends quietly when disturbed; typer itself would end with 1, which means "no", where a reader closed the pipe."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with disturbed():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with disturbed():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="nfn",
     help="Symmetries, canonical forms and weight-space predictors for trained networks.",
     no_args_is_help=True,

@@ -70,8 +70,8 @@ class Session:
 
 
 @contextmanager
-def process() -> Iterator[None]:
-    """What no command handles: interrupts, closed pipes, errors before a session."""
+def disturbed() -> Iterator[None]:
+    """Interrupts and closed pipes, which end a command from outside."""
     try:
         yield
     except KeyboardInterrupt:
@@ -81,6 +81,14 @@ def process() -> Iterator[None]:
         # the reader has what it wanted; keep the interpreter from flushing into the closed pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+@contextmanager
+def process() -> Iterator[None]:
+    """What no command handles: interrupts, closed pipes, errors before a session."""
+    try:
+        with disturbed():
+            yield
     except NfnError as error:
         if Session.debug:
             raise

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from nfn_cli.checkpoint.atomic_write import atomic_folder
 from nfn_cli.checkpoint.finite import check_finite
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import Refused, SurroundingsFailed
@@ -92,13 +93,13 @@ def _loaded(folder: Path, _written: int) -> Editor:
 
 
 def write_editor(folder: Path, card: EditorCard, network: InrEditor) -> None:
-    """Writes weights.safetensors, README.md and editor.json; the card last, so that a folder with a card is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).unlink(missing_ok=True)
-    tensors = {name: tensor.float().contiguous() for name, tensor in network.state_dict().items()}
-    (folder / "weights.safetensors").write_bytes(save(tensors))
-    (folder / "README.md").write_text(readme(card))
-    (folder / FILE).write_text(card.to_json())
+    """Writes weights.safetensors, README.md and editor.json; what else the folder holds stays."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder, keep=True) as made:
+        tensors = {name: tensor.float().contiguous() for name, tensor in network.state_dict().items()}
+        (made / "weights.safetensors").write_bytes(save(tensors))
+        (made / "README.md").write_text(readme(card))
+        (made / FILE).write_text(card.to_json())
 
 
 def edit_inr(

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from nfn_cli.checkpoint.atomic_write import atomic_folder
 from nfn_cli.errors import NfnError, Refused, SurroundingsFailed
 from nfn_cli.graph.model import Graph
 from nfn_cli.networks.inr import Coordinates
@@ -168,12 +169,12 @@ def tensors_of_inr(encoder: InrEncoder, member: nn.Module) -> dict[str, Tensor]:
 
 
 def write_inr_predictor(folder: Path, card: InrCard, tensors: Mapping[str, Tensor]) -> None:
-    """Writes weights.safetensors, card.json and README.md; the card last, so that a folder with a card is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "card.json").unlink(missing_ok=True)
-    (folder / "weights.safetensors").write_bytes(save(dict(tensors)))
-    (folder / "README.md").write_text(inr_readme(card))
-    (folder / "card.json").write_text(card.to_json())
+    """Writes weights.safetensors, card.json and README.md; what else the folder holds stays."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder, keep=True) as made:
+        (made / "weights.safetensors").write_bytes(save(dict(tensors)))
+        (made / "README.md").write_text(inr_readme(card))
+        (made / "card.json").write_text(card.to_json())
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

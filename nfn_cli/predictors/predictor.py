@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nfn_cli.checkpoint.atomic_write import atomic_folder
 from nfn_cli.errors import NfnError, Refused, SurroundingsFailed
 from nfn_cli.graph.model import Graph
 from nfn_cli.predictors.card import Card, read_card
@@ -183,13 +184,13 @@ def _network(
 
 
 def write_predictor(folder: Path, card: Card, tensors: Mapping[str, Tensor]) -> None:
-    """Writes weights.safetensors, card.json and README.md; the card last, so that a folder with a card is complete."""
+    """Writes weights.safetensors, card.json and README.md; what else the folder holds stays."""
     from safetensors.torch import save
 
     from nfn_cli.predictors.card import readme
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "card.json").unlink(missing_ok=True)
-    (folder / "weights.safetensors").write_bytes(save(dict(tensors)))
-    (folder / "README.md").write_text(readme(card))
-    (folder / "card.json").write_text(card.to_json())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder, keep=True) as made:
+        (made / "weights.safetensors").write_bytes(save(dict(tensors)))
+        (made / "README.md").write_text(readme(card))
+        (made / "card.json").write_text(card.to_json())

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nfn_cli.checkpoint import zoo_shard
-from nfn_cli.checkpoint.atomic_write import surroundings_failed
+from nfn_cli.checkpoint.atomic_write import atomic_folder
 from nfn_cli.errors import Refused, WrongUsage
 from nfn_cli.graph.stored_graph import functions_of
 from nfn_cli.printable import printable
@@ -86,7 +84,7 @@ def import_zoo(
         for number, family in enumerate(zoo.families)
         for part, places in enumerate(_parts(family))
     ]
-    with _new_folder(out, force) as folder:
+    with atomic_folder(out, force) as folder:
         create_zoo(folder, zoo.description, imported_from=form_of(source).name)
         for i in writing(range(len(pieces))):
             name, family, places = pieces[i]
@@ -160,26 +158,3 @@ def _slug(family: Family) -> str:
     """What its activations are called, fit for a file name."""
     words = "-".join(dict.fromkeys(functions_of(family.graph))) or "linear"
     return re.sub(r"[^a-z0-9_-]", "", words)[:60] or "family"
-
-
-@contextmanager
-def _new_folder(out: Path, force: bool) -> Iterator[Path]:
-    """A folder that appears under `out` only when the block ends well."""
-    temporary = out.parent / f".{out.name[:80]}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
-    old = temporary.with_suffix(".old")
-    try:
-        temporary.mkdir()
-        yield temporary
-        if force and os.path.lexists(out):
-            out.rename(old)
-        try:
-            temporary.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-    except OSError as error:
-        raise surroundings_failed(error, out) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
