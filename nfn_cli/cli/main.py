@@ -1,40 +1,56 @@
-"""cli/main.py: the `nfn` command: its subcommands and its edge. Imports typer only: `nfn --help` must be fast."""
+"""cli/main.py: the command `nfn` and what it lists. Commands are imported when they are run: help must be fast."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from nfn_cli.cli.act import act
-from nfn_cli.cli.align import align
-from nfn_cli.cli.audit_invariance import audit_invariance
-from nfn_cli.cli.barrier import barrier
-from nfn_cli.cli.canonicalize import canonicalize
-from nfn_cli.cli.classify_inr import classify_inr
-from nfn_cli.cli.diff import diff
-from nfn_cli.cli.digest import digest
-from nfn_cli.cli.edit_inr import edit_inr
-from nfn_cli.cli.equivalent import equivalent
-from nfn_cli.cli.evaluate import evaluate
-from nfn_cli.cli.fingerprint import fingerprint
-from nfn_cli.cli.fit_inr import fit_inr
-from nfn_cli.cli.merge import merge
-from nfn_cli.cli.predict_generalization import predict_generalization
-from nfn_cli.cli.predictors import predictors
-from nfn_cli.cli.quantization_report import quantization_report
-from nfn_cli.cli.reduce import reduce
-from nfn_cli.cli.render_inr import render
-from nfn_cli.cli.scan import scan
+from nfn_cli.cli.listed_commands import SETTINGS, Listed, ListedGroup
 from nfn_cli.cli.session import Session, disturbed, process
-from nfn_cli.cli.symmetry_report import symmetry_report
-from nfn_cli.cli.train import train
-from nfn_cli.cli.zoo import zoo
+
+LOOK = "Symmetry and canonical forms"
+COMPARE = "Same network or not"
+INRS = "Implicit neural representations"
+PREDICT = "Predictors"
+ZOOS = "Data sets of networks"
 
 
-class _Commands(TyperGroup):
+class Commands(ListedGroup):
     """Ends quietly when disturbed; typer itself would end with 1, which means "no", where a reader closed the pipe."""
+
+    listed = (
+        Listed("symmetry-report", "symmetry_report:symmetry_report", "Find the symmetry group and prove it.", LOOK),
+        Listed("canonicalize", "canonicalize:canonicalize", "Write the canonical member of the orbit.", LOOK),
+        Listed("act", "act:act", "Apply a group element: the same function.", LOOK),
+        Listed("reduce", "reduce:reduce", "Remove units that the function does not need.", LOOK),
+        Listed("quantization-report", "quantization_report:quantization_report", "What integer weights cost.", LOOK),
+        Listed("digest", "digest:digest", "SHA-256 of the tensors, whatever the container.", LOOK),
+        Listed("equivalent", "equivalent:equivalent", "Whether two files are the same network.", COMPARE),
+        Listed("diff", "diff:diff", "How two networks differ, unit by unit.", COMPARE),
+        Listed("align", "align:align", "Write a network in another's frame.", COMPARE),
+        Listed("merge", "merge:merge", "Write the mean of aligned networks.", COMPARE),
+        Listed("barrier", "barrier:barrier", "The loss on the line between two networks.", COMPARE),
+        Listed("fingerprint", "fingerprint:fingerprint", "A short code that symmetries leave alone.", COMPARE),
+        Listed("scan", "scan:scan", "Networks that occur more than once.", COMPARE),
+        Listed("fit-inr", "fit_inr:fit_inr", "Make INRs from pictures.", INRS),
+        Listed("render", "render_inr:render", "Draw what an INR shows.", INRS),
+        Listed("classify-inr", "classify_inr:classify_inr", "Say what an INR shows, and how surely.", INRS),
+        Listed("edit-inr", "edit_inr:edit_inr", "Edit the picture by editing the weights.", INRS),
+        Listed(
+            "predict-generalization",
+            "predict_generalization:predict_generalization",
+            "Predict test accuracy without test data.",
+            PREDICT,
+        ),
+        Listed("predictors", "predictors:predictors", "List the predictors that come with the tool.", PREDICT),
+        Listed("evaluate", "evaluate:evaluate", "Measure a predictor on a zoo.", PREDICT),
+        Listed(
+            "audit-invariance", "audit_invariance:audit_invariance", "How far symmetries move a predictor.", PREDICT
+        ),
+        Listed("train", "train:train", "Train a predictor on a zoo.", PREDICT),
+        Listed("zoo", "zoo:zoo", "Look at zoos, shard, split and make them.", ZOOS),
+    )
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with disturbed():
@@ -46,13 +62,11 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Commands,
+    cls=Commands,
     name="nfn",
     help="Symmetries, canonical forms and weight-space predictors for trained networks.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
+    **SETTINGS,
 )
 
 
@@ -72,31 +86,6 @@ def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     Session.debug = debug
-
-
-app.command("symmetry-report")(symmetry_report)
-app.command("canonicalize")(canonicalize)
-app.command("act")(act)
-app.command("reduce")(reduce)
-app.command("quantization-report")(quantization_report)
-app.command("equivalent")(equivalent)
-app.command("diff")(diff)
-app.command("align")(align)
-app.command("merge")(merge)
-app.command("barrier")(barrier)
-app.command("digest")(digest)
-app.command("fingerprint")(fingerprint)
-app.command("scan")(scan)
-app.command("fit-inr")(fit_inr)
-app.command("render")(render)
-app.command("edit-inr")(edit_inr)
-app.command("classify-inr")(classify_inr)
-app.command("predict-generalization")(predict_generalization)
-app.command("predictors")(predictors)
-app.command("evaluate")(evaluate)
-app.command("audit-invariance")(audit_invariance)
-app.add_typer(zoo)
-app.add_typer(train)
 
 
 def main() -> None:

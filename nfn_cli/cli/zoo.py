@@ -1,24 +1,33 @@
-"""cli/zoo.py: `nfn zoo`, the commands about data sets whose rows are networks. Imports typer only: help must be fast."""
+"""cli/zoo.py: `nfn zoo`, the commands about data sets whose rows are networks."""
 
 from __future__ import annotations
 
 import typer
 
-from nfn_cli.cli.zoo_fit_inrs import fit_inrs
-from nfn_cli.cli.zoo_import import import_
-from nfn_cli.cli.zoo_info import info
-from nfn_cli.cli.zoo_split import split
-from nfn_cli.cli.zoo_train_cnns import train_cnns
+from nfn_cli.cli.listed_commands import SETTINGS, Listed, ListedGroup
+
+
+class ZooCommands(ListedGroup):
+    """What `nfn zoo` lists."""
+
+    listed = (
+        Listed("import", "zoo_import:import_", "Bring a zoo of any form into shards."),
+        Listed("info", "zoo_info:info", "Tell what a zoo holds."),
+        Listed("split", "zoo_split:split", "Split a zoo by run, to train and to test."),
+        Listed("train-cnns", "zoo_train_cnns:train_cnns", "Train a population of small CNNs."),
+        Listed("fit-inrs", "zoo_fit_inrs:fit_inrs", "Fit one INR to every image of a set."),
+    )
+
 
 zoo = typer.Typer(
+    cls=ZooCommands,
     name="zoo",
     help="Data sets whose rows are networks: look at them, bring them into shards, split them, make them.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    add_completion=False,
+    **SETTINGS,
 )
-zoo.command("import")(import_)
-zoo.command("info")(info)
-zoo.command("split")(split)
-zoo.command("train-cnns")(train_cnns)
-zoo.command("fit-inrs")(fit_inrs)
+
+
+@zoo.callback()
+def _root() -> None:
+    """Keeps typer from making a command of a group without any."""
