@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from align_pairs import SETTINGS, Images, images_of, opened, trained
 from align_rivals import Rebasin, git_rebasin
+from figures import figure
 from torch import nn
 
 from nfn_cli.api import Model, align
@@ -154,6 +155,10 @@ def compare(name: str, pair: Pair, rebasin: Rebasin | None, runs: int, count: in
     nearer = all(mine[i] <= rival[i] for rival in rivals for i in (0, 1))
     lower = all(mine[2] <= rival[2] + 0.01 for rival in rivals)
     faster = figures["rebasin"][3] / mine[3] if rebasin is not None else float("nan")
+    if rebasin is not None:
+        figure(f"{name}-distance", mine[0] / min(rival[0] for rival in rivals))
+        figure(f"{name}-barrier", mine[2] - min(rival[2] for rival in rivals))
+        figure(f"{name}-speed", faster)
     print(f"\n{name}: nearer {'yes' if nearer else 'NO'}, barrier no higher {'yes' if lower else 'NO'}, "
           f"{faster:.1f} times as fast as rebasin\n", flush=True)  # fmt: skip
     return nearer and lower and not faster < 5

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from figures import figure
 from safetensors.numpy import save_file
 
 WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -80,6 +81,8 @@ def main() -> None:
         print(
             f"{name:14s} {seconds:6.2f} s = {seconds / base:4.2f} × load + save; peak memory {peak / size:4.2f} × the file"
         )
+    figure("canonicalize", statistics.median(s for s, _ in results["canonicalize"]) / base)
+    figure("canonicalize-memory", max(peak for _, peak in results["canonicalize"]) / size)
 
 
 if __name__ == "__main__":

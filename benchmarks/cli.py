@@ -1,7 +1,7 @@
 """Start-up of the command as ratios in one run: python benchmarks/cli.py
 
-Interleaved runs, medians: `nfn --help` against `python -c "import typer, rich"`, and the wall time of a symmetry report on
-the shipped CNN of 4,970 parameters.
+Interleaved runs, medians: `nfn --help` against `python -c "import typer, rich"`, and a symmetry report on the shipped CNN of
+4,970 parameters against `python -c "import torch"`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from figures import figure
 
 ROOT = Path(__file__).resolve().parents[1]
 NFN = Path(sys.executable).with_name("nfn")
@@ -30,6 +32,7 @@ def main() -> None:
     runs = parser.parse_args().runs
     commands = {
         "import typer, rich": [sys.executable, "-c", "import typer, rich"],
+        "import torch": [sys.executable, "-c", "import torch"],
         "nfn --help": [str(NFN), "--help"],
         "nfn symmetry-report (4,970 parameters)": [str(NFN), "symmetry-report", str(EXAMPLE)],
         "nfn symmetry-report --json": [str(NFN), "symmetry-report", str(EXAMPLE), "--json"],
@@ -44,6 +47,9 @@ def main() -> None:
     for name, taken in times.items():
         median = statistics.median(taken)
         print(f"{name:42s} {median:7.3f} s   {median / base:5.2f} × the first line")
+    figure("help", statistics.median(times["nfn --help"]) / base)
+    report = statistics.median(times["nfn symmetry-report (4,970 parameters)"])
+    figure("report", report / statistics.median(times["import torch"]))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from figures import figure
 from framework_models import capture, import_frameworks, make, names, randomise, timm_families
 
 from nfn_cli.canonical.canonicalize import CanonicalOptions, canonical_element
@@ -162,6 +163,12 @@ def main() -> None:
     lines = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     if arguments.table:
         print(table(lines))
+        for library in ("torchvision", "timm"):
+            plain = [line for line in lines if line["model"].startswith(library) and not line.get("attention")]
+            figure(
+                library, sum(right(line) and not line["opaque"] for line in plain if "failed" not in line) / len(plain)
+            )
+        figure("wrong", sum(not right(line) for line in lines if "failed" not in line))
         return
     try:
         import_frameworks()

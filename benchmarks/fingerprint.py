@@ -16,6 +16,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from figures import figure
 
 from nfn_cli.graph.model import Network
 from nfn_cli.match.fingerprint import Fingerprinter
@@ -67,8 +68,8 @@ def underflows(tensors: Mapping[str, Array], smallest: float) -> Array:
     return np.any([np.sqrt(np.square(each).mean(axis=1)) < smallest for each in flat], axis=0)
 
 
-def measure_pairs(family: Family, maker: Fingerprinter, runs: Array) -> None:
-    """Fingerprints of all rows, and what their pairs are."""
+def measure_pairs(family: Family, maker: Fingerprinter, runs: Array) -> int:
+    """Fingerprints of all rows, and what their pairs are; the number of collisions."""
     found, seconds = [], 0.0
     for start in range(0, len(family), _ROWS_AT_A_TIME):
         stop = min(start + _ROWS_AT_A_TIME, len(family))
@@ -79,6 +80,8 @@ def measure_pairs(family: Family, maker: Fingerprinter, runs: Array) -> None:
     codes, usable = (np.concatenate(part) for part in zip(*found, strict=True))
     rows = np.flatnonzero(usable)
     count = len(rows)
+    functions = {str(op.attributes["function"]) for op in family.graph.ops if op.kind == "pointwise"}
+    figure("-".join(sorted(functions)), count / seconds)
     print(f"{family.name}: {count:,} networks of {len(np.unique(runs[rows])):,} runs, {count / seconds:,.0f} a second")
     pairs, one_run, two_runs = all_pairs(codes[rows], runs[rows])
     pairs = rows[pairs]
@@ -91,39 +94,44 @@ def measure_pairs(family: Family, maker: Fingerprinter, runs: Array) -> None:
     print(
         f"  within {RADIUS}: {same.sum():,} equal, {sizes[0]:,} of one run, {sizes[1]:,} of two: collisions", flush=True
     )
+    return sizes[1]
 
 
-def measure_copies(family: Family, maker: Fingerprinter, rows: Array, seed: int) -> None:
-    """Misses among copies of some rows, and what noise does."""
+def measure_copies(family: Family, maker: Fingerprinter, rows: Array, seed: int) -> int:
+    """Misses among copies of some rows, and what noise does; the number of misses where no tensor underflows."""
     symmetry = find_symmetry([Network("", "", family.graph)])
     tensors = {name: np.array(array) for name, array in family.tensors(rows=rows).items()}
     codes, usable = maker.codes_and_usable(tensors)
+    missed = 0
     for reach in (4.0, 1000.0):
         for turn in range(2):
             copy = moved(family.graph, symmetry, tensors, OrbitMove("all", reach), seed + turn)
-            report(f"orbit, scales to {reach:g}", apart(codes, maker.codes_and_usable(copy)[0])[usable])
+            missed += report(f"orbit, scales to {reach:g}", apart(codes, maker.codes_and_usable(copy)[0])[usable])
     copy = moved(family.graph, symmetry, tensors, OrbitMove("all", 4.0), seed)
     for dtype, smallest in ((ml_dtypes.bfloat16, 1.2e-38), (np.float16, 6.1e-5)):
         for title, source in (("", tensors), ("orbit copy in ", copy)):
             half = {name: array.astype(dtype) for name, array in source.items()}
             lost = underflows(source, smallest)[usable]
             distances = apart(codes, maker.codes_and_usable(half)[0])[usable]
-            report(f"{title}{np.dtype(dtype).name}", distances[~lost])
+            missed += report(f"{title}{np.dtype(dtype).name}", distances[~lost])
             if lost.any():
                 report(f"{title}{np.dtype(dtype).name}, underflowing", distances[lost])
     random = np.random.default_rng(seed)
     for size in _NOISE:
         noisy = {n: a * (1 + size * random.standard_normal(a.shape)).astype(np.float32) for n, a in tensors.items()}
         report(f"noise of {size:.2%}", apart(codes, maker.codes_and_usable(noisy)[0])[usable])
+    return missed
 
 
-def report(title: str, distances: Array) -> None:
+def report(title: str, distances: Array) -> int:
+    """Print one line; how many are beyond the radius."""
     beyond = int((distances > RADIUS).sum())
     mean, most = (distances.mean(), distances.max()) if len(distances) else (0.0, 0)
     print(
         f"  {title}: {len(distances):,}, beyond the radius {beyond}, bits {mean:.2f} on average, {most} at most",
         flush=True,
     )
+    return beyond
 
 
 def main() -> None:
@@ -134,11 +142,14 @@ def main() -> None:
     arguments = parser.parse_args()
     zoo = open_zoo(arguments.zoo, final_only=False)
     _, runs = np.unique(zoo.runs, return_inverse=True)
+    collisions = missed = 0
     for family in zoo.families:
         maker = Fingerprinter.of_graph(family.graph)
-        measure_pairs(family, maker, runs[family.rows])
+        collisions += measure_pairs(family, maker, runs[family.rows])
         chosen = np.arange(min(arguments.copied, len(family))) * len(family) // min(arguments.copied, len(family))
-        measure_copies(family, maker, chosen, arguments.seed)
+        missed += measure_copies(family, maker, chosen, arguments.seed)
+    figure("collisions", collisions)
+    figure("missed", missed)
 
 
 if __name__ == "__main__":

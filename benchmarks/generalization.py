@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from figures import figure
 from generalization_data import Split, load_split
 from generalization_methods import METHODS
 from generalization_setting import Setting
@@ -137,6 +138,27 @@ def table(activation: str, found: Sequence[Cell]) -> str:
     return "\n".join(lines)
 
 
+def leave(activation: str, found: Sequence[Cell]) -> None:
+    """The default predictor's τ, its lead over methods that are not the tool's own, and what the group changes of it."""
+
+    def tau(method: str) -> list[float]:
+        mine = [c["scores"] for c in found if c["method"] == method]
+        return [float(np.mean([each[move]["kendall_tau"] for each in mine])) for move in mine[0]]
+
+    methods = {c["method"] for c in found}
+    rivals = [
+        m
+        for m in ("NP", "HNP", "StatNet", "raw statistics, boosting", "invariant statistics, boosting")
+        if m in methods
+    ]
+    if "shipped, probes" not in methods or not rivals:
+        return
+    ours = tau("shipped, probes")
+    figure(f"{activation}-tau", ours[0])
+    figure(f"{activation}-lead", ours[0] - max(tau(rival)[0] for rival in rivals))
+    figure(f"{activation}-moves", max(abs(value - ours[0]) for value in ours))
+
+
 def _mean_and_spread(values: Sequence[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.3f}"
@@ -173,6 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = list(cells(split, methods, settings, options.work))
         if found:
             print(table(activation, found), flush=True)
+            leave(activation, found)
         lines += [json.dumps(one) for one in found]
     if options.jsonl:
         options.jsonl.write_text("".join(f"{line}\n" for line in lines))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from figures import figure
 
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.graph.model import Graph, GraphInput, Network, Op
@@ -165,6 +166,9 @@ def main() -> None:
             tally.ask(family, what, network, tensors, make_miss(other, generator), case)
     for (family, what), count in sorted(tally.asked.items()):
         print(f"{family:8s} {what:8s} {tally.right[family, what]} of {count} right")
+    for key, kinds in (("copies", ("copy",)), ("misses", ("1% off", "swapped"))):
+        asked, right = (sum(n for (_, what), n in each.items() if what in kinds) for each in (tally.asked, tally.right))
+        figure(key, right / asked)
     print(
         f"widest layer {widest}; {np.median(tally.seconds):.3f} s a question (median), {max(tally.seconds):.2f} s the slowest"
     )

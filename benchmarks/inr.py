@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from figures import figure
 
 from nfn_cli.graph.model import Graph
 from nfn_cli.networks.inr import Coordinates
@@ -207,6 +208,11 @@ def main() -> None:
             f"{took['loop']:.2f} ({took['loop'] / took['batch']:.1f} times); one command a file {took['command']:.0f}, one command "
             f"for {options.files} files {took['command_all']:.1f} ({took['command'] / took['command_all']:.0f} times)"
         )
+        figure("batch", took["loop"] / took["batch"])
+    for name in options.folders:
+        figure(name, found[name][0]["accuracy"])
+    for key in ("change", "change_float32"):
+        figure(key.replace("_", "-"), max(found[name][0][key] for name in options.folders))
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 

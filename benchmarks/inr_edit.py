@@ -16,8 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from typing import Any
 
 import torch
+from figures import figure
 
 from nfn_cli.networks.inr_edit_chain import Layers, values_at
 from nfn_cli.networks.inr_edit_styles import STYLES
@@ -46,7 +48,7 @@ def refitted(layers: Layers, points: torch.Tensor, aim: torch.Tensor, steps: int
     return tuple(zip(done[::2], done[1::2], strict=True))
 
 
-def measured(inrs: InrPictures, name: str) -> dict[str, object]:
+def measured(inrs: InrPictures, name: str) -> dict[str, Any]:
     """Everything on these INRs."""
     editor = load_editor(name).network.float()
     style, steps = editor.shape.style, editor.shape.steps
@@ -82,6 +84,8 @@ def main() -> None:
     torch.set_num_threads(1)
     answer = measured(read_inrs([given.zoo], [given.images], "test", given.count), given.predictor)
     print(json.dumps(answer, indent=2))
+    (edited,) = (error for way, error in answer["mse"].items() if way.startswith("editor"))
+    figure(given.predictor.removeprefix("inr-edit-"), edited)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figures import figure
 from torch import nn
 
 from nfn_cli.networks.inr import Coordinates
@@ -98,6 +99,7 @@ def main() -> None:
     print(f"many at a time  {1e3 * min(batch):8.2f} ms a fit  {psnr[0]:.2f} dB")
     print(f"plain loop      {1e3 * min(loop):8.2f} ms a fit  {psnr[1]:.2f} dB")
     print(f"ratio           {min(loop) / min(batch):8.1f}")
+    figure("speed", min(loop) / min(batch))
 
 
 if __name__ == "__main__":

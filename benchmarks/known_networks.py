@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from figures import figure
 from safetensors.numpy import save_file
 
 from nfn_cli.graph.architecture_index import library_graph
@@ -77,6 +78,7 @@ def main() -> None:
                     f"{name} {label}: {seconds:.2f} s ({seconds / base:.1f} × import torch), "
                     f"peak {memory / 1e6:.0f} MB ({memory / size:.2f} × the file of {size / 1e6:.0f} MB)"
                 )
+                figure(f"{name.split(':')[1]}-{label.removeprefix('symmetry-')}", seconds)
 
 
 if __name__ == "__main__":

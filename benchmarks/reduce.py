@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from figures import figure
 from known_networks import measured, weights
 from strangers import DEFAULT, stated_activation
 
@@ -61,6 +62,8 @@ def undone(count: int) -> None:
             print(f"network {seed} did not come back")
     print(f"{back} of {count} widened networks came back to their width; {units:,} units removed")
     print(f"worst relative change of the outputs, float32: {worst:.1e}")
+    figure("back", back / count)
+    figure("change", worst)
 
 
 def strangers(folder: Path, how: nfn_cli.ReduceOptions) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from figures import figure
 from generalization_data import Array, Rows, rows_of
 from generalization_methods import Recipe, Setting, balanced_monomial, paper_monomial, trained
 from torch import nn
@@ -198,6 +199,8 @@ def report_inference(network: Any, wrapped: Any, models: Mapping[str, MonomialNf
             f"| {alone[name]:,.0f} | {found[name] / alone[name]:.1f} |",
             flush=True,
         )
+    figure("inference", max(found[name] for name in models) / found["reference"])
+    figure("batch", min(found[name] / alone[name] for name in models))
 
 
 def report_training(
@@ -217,9 +220,12 @@ def report_training(
     print("| | best validation τ | processor seconds to the reference's | share of its time |")
     print("| --- | --- | --- | --- |")
     print(f"| reference | {goal:.4f} | {reached:.1f} | 1 |", flush=True)
+    shares = []
     for name, model in models.items():
         best, seconds = train_ours(model, *train, *held, goal, seed)
         print(f"| {name} | {best:.4f} | {seconds:.1f} | {seconds / reached:.2f} |", flush=True)
+        shares.append(seconds / reached)
+    figure("training", min(shares))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

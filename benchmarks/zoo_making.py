@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from figures import figure
 from torch import nn
 from torch.nn import functional
 
@@ -192,6 +193,7 @@ def main() -> None:
             "cores": cores,
         }
         print(json.dumps(line))
+    figure("speed", ours / statistics.median(rates["plain loop"]))
 
 
 if __name__ == "__main__":
