@@ -1,4 +1,4 @@
-"""cli/chart.py: line charts as lists of strokes, dots and texts, and their place on a page. Knows numbers; writes nothing."""
+"""cli/chart.py: line charts as lists of marks and their place on a page. Knows numbers; writes nothing."""
 
 from __future__ import annotations
 
@@ -66,9 +66,20 @@ class Text:
     anchor: str = "start"
     size: float = _TEXT
     bold: bool = False
+    colour: str = INK
 
 
-Mark = Stroke | Dot | Text
+@dataclass(frozen=True)
+class Box:
+    """A rectangle with its upper left corner at `place`; an empty colour is not drawn."""
+
+    place: Point
+    size: Point
+    fill: str
+    edge: str = ""
+
+
+Mark = Stroke | Dot | Text | Box
 
 
 @dataclass(frozen=True)

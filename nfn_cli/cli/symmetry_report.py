@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from nfn_cli.cli import options as o
+
+if TYPE_CHECKING:
+    from nfn_cli.cli.network_picture.html_page import Answered, Failed
 
 
 def symmetry_report(
@@ -21,6 +25,15 @@ def symmetry_report(
     trust_code: o.TrustCode = False,
     elements: Annotated[int, typer.Option(help="Random group elements to check with.", min=0, max=1000)] = 3,
     norms: Annotated[bool, typer.Option("--norms", help="Also norms of the weights, raw and orbit-invariant.")] = False,
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045 — typer reads these annotations on Python 3.10 too
+        typer.Option("--plot", metavar="FILE.svg|png", help="Also draw the network.", show_default=False),
+    ] = None,
+    html: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--html", metavar="FILE.html", help="Also a page with pictures and tables.", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace --plot and --html if they exist.")] = False,
     seed: o.Seed = 0,
     json: o.Json = False,
 ) -> None:
@@ -38,6 +51,10 @@ def symmetry_report(
     stays; invariant ones are of the balanced form, with batch norms folded into the layer before them. A convolution's
     spectral norm is that of its weight as a matrix (outputs × inputs·kernel); its operator norm is at most √kernel times it.
 
+    --plot draws layers in their order, each set of units in a colour of its own along the axes it acts on, with its group, the
+    ratio of incoming to outgoing norm of every unit, and what is dead, constant, repeated or frozen. --html is one page for all
+    checkpoints with the same pictures and the units by number; it needs no network and runs no script.
+
     Examples:
 
       nfn symmetry-report model.safetensors
@@ -46,22 +63,37 @@ def symmetry_report(
 
       nfn symmetry-report model.safetensors --norms
 
+      nfn symmetry-report model.safetensors --plot network.svg --html report.html
+
       ls *.pt | nfn symmetry-report - --activation relu --json
     """
     from nfn_cli.api import open_model, weight_norms
     from nfn_cli.api import symmetry_report as report
     from nfn_cli.cli.jsonl import write_object
-    from nfn_cli.cli.session import Session
-    from nfn_cli.errors import ExitCode
+    from nfn_cli.cli.session import Session, expanded
+    from nfn_cli.errors import ExitCode, NfnError
 
     session = Session("symmetry-report", json)
     names = o.name_options(activation, layers, pooling, omega, concat, residual, arch, trust_code)
     shown = 0
+    pages: list[Answered | Failed] = []
+    paths = list(expanded(inputs))
+    if plot is not None or html is not None:
+        from nfn_cli.cli.network_picture.written import check_files
+
+        check_files(plot, html, len(paths), force)
 
     def handle(path: str) -> None:
         nonlocal shown
-        model = open_model(path, names)
-        answer = report(model, seed=seed, elements=elements)
+        try:
+            model = open_model(path, names)
+            answer = report(model, seed=seed, elements=elements)
+        except NfnError as error:
+            if html is not None:
+                from nfn_cli.cli.network_picture.html_page import Failed
+
+                pages.append(Failed(path, str(error)))
+            raise
         shown_as = answer.as_json()
         if norms:
             for network, found in zip(shown_as["networks"], weight_norms(model), strict=True):
@@ -75,8 +107,25 @@ def symmetry_report(
                 render.line("")
             render.symmetry(shown_as)
             shown += 1
+        if plot is not None or html is not None:
+            from nfn_cli.cli.network_picture.drawn_report import drawn
+            from nfn_cli.cli.network_picture.html_page import Answered
+
+            networks = drawn(model, answer)
+            if html is not None:
+                pages.append(Answered(answer, networks))
+            if plot is not None:
+                from nfn_cli.cli.network_picture.written import write_picture
+
+                write_picture(answer, networks, plot, force=force)
         if not answer.passed:
             session.code = max(session.code, int(ExitCode.ANSWER_IS_NO))
 
-    session.each(inputs, handle)
+    session.each(paths, handle)
+    if html is not None:
+        from nfn_cli.cli.network_picture.html_page import html_page
+        from nfn_cli.cli.network_picture.written import write_page
+
+        with session.guarded(str(html)):
+            write_page(html_page(pages), html, force=force)
     session.end()

@@ -28,12 +28,14 @@ class Degenerate:
         constant: nothing feeds them (all incoming weights are 0; a bias may make them a constant).
         duplicate: groups that compute the same thing from the same inputs, up to scale, sign and phase.
         norm_imbalance: largest |log10(incoming norm / outgoing norm)| among the other units, None without any.
+        log10_ratios: log10(incoming norm / outgoing norm) of every unit; None for dead and constant ones.
     """
 
     dead: tuple[int, ...]
     constant: tuple[int, ...]
     duplicate: tuple[tuple[int, ...], ...]
     norm_imbalance: float | None
+    log10_ratios: tuple[float | None, ...] = ()
 
 
 def find_degenerate(
@@ -112,12 +114,16 @@ def _of_set(
     constant = np.flatnonzero(into == 0)
     live = np.flatnonzero((into > 0) & (out > 0))
     imbalance = None
+    ratios: list[float | None] = [None] * unit_set.size
     if len(live):
-        imbalance = float(np.max(np.abs(np.log10(np.sqrt(into[live] + offset[live]) / np.sqrt(out[live])))))
+        logs = np.log10(np.sqrt(into[live] + offset[live]) / np.sqrt(out[live]))
+        imbalance = float(np.max(np.abs(logs)))
+        for unit, log in zip(live.tolist(), logs.tolist(), strict=True):
+            ratios[unit] = log
     fed = np.flatnonzero(into > 0)
     # with batch norm a unit's function also depends on four more vectors: duplicates are not looked for there
     groups = () if normalized[span].any() else _duplicates(fed, mark, into + offset, unit_set)
-    return Degenerate(_tuple(dead), _tuple(constant), groups, imbalance)
+    return Degenerate(_tuple(dead), _tuple(constant), groups, imbalance, tuple(ratios))
 
 
 def _duplicates(fed: IntArray, mark: FloatArray, squares: FloatArray, unit_set: UnitSet) -> tuple[tuple[int, ...], ...]:

@@ -147,7 +147,7 @@ def _network_json(network: NetworkReport) -> dict[str, Any]:
                 "group": unit_set.group,
                 "windings": unit_set.windings,
                 "tensors": [{"tensor": tensor, "axis": axis} for tensor, axis in unit_set.tensors],
-                **{key: _lists(value) for key, value in asdict(unit_set.degenerate).items()},
+                **{key: _lists(value) for key, value in asdict(unit_set.degenerate).items() if key != "log10_ratios"},
             }
             for unit_set in network.unit_sets
         ],
