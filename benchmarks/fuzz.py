@@ -86,7 +86,9 @@ def _all(known: list[Seed], options: argparse.Namespace) -> tuple[Counter[tuple[
                     _keep(options.keep, number, options.seed, known, outcome)
         print(f"{at} cases, {sum(defects.values())} defects of {len(defects)} kinds", file=sys.stderr, flush=True)
         options.keep.mkdir(parents=True, exist_ok=True)
-        (options.keep / f"until-{options.start}.json").write_text(json.dumps(_summary(counts, defects, next=at), indent=1))
+        (options.keep / f"until-{options.start}.json").write_text(
+            json.dumps(_summary(counts, defects, next=at), indent=1)
+        )
     return counts, defects
 
 
@@ -168,7 +170,9 @@ def _keep(folder: Path, number: int, run_seed: int, known: list[Seed], outcome: 
     for name, content in files.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_bytes(content)
-    (place / "OUTCOME.txt").write_text(f"seed {run_seed}, case {number}, entry {seed.entry!r}\n{outcome.defect}\n{outcome.details}\n")
+    (place / "OUTCOME.txt").write_text(
+        f"seed {run_seed}, case {number}, entry {seed.entry!r}\n{outcome.defect}\n{outcome.details}\n"
+    )
 
 
 def _by_container(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import pickletools
 import random
@@ -11,15 +12,111 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-NAMES = ["weight", "bias", "fc1.weight", "module.fc1.weight", "running_var", "lstm.weight_ih_l0", "../../x", "/etc/passwd", ""]
-NAMES += ["a\x1b[31m", "\u202eevil", "x\ny", "\0", "é" * 300, "__metadata__", "0", "conv1.weight_g", "CONSTANTS.c0", "\ud800"]
-NUMBERS = [0, 1, -1, 2, 3, 7, 255, 256, 65535, 2**31 - 1, 2**31, 2**32, 2**53, 2**62, 2**63 - 1, 2**64, -(2**63), 10**30]
+NAMES = [
+    "weight",
+    "bias",
+    "fc1.weight",
+    "module.fc1.weight",
+    "running_var",
+    "lstm.weight_ih_l0",
+    "../../x",
+    "/etc/passwd",
+    "",
+]
+NAMES += [
+    "a\x1b[31m",
+    "\u202eevil",
+    "x\ny",
+    "\0",
+    "é" * 300,
+    "__metadata__",
+    "0",
+    "conv1.weight_g",
+    "CONSTANTS.c0",
+    "\ud800",
+]
+NUMBERS = [
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    255,
+    256,
+    65535,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**53,
+    2**62,
+    2**63 - 1,
+    2**64,
+    -(2**63),
+    10**30,
+]
 JUNK: list[Any] = [None, True, 1.5, 1e308, -0.0, "", "x", [], {}, [1], [[]], {"a": 1}, *NUMBERS, *NAMES]
-DTYPES = ["F32", "F16", "BF16", "F64", "I64", "U8", "BOOL", "F8_E4M3", "F4", "C64", "<f4", "<f8", "|O", "<U5", ">f4", "<f4,<f4"]
-GLOBALS = ["os system", "builtins eval", "collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch FloatStorage"]
-GLOBALS += ["torch LongStorage", "torch._utils _rebuild_parameter", "torch.nn.modules.linear Linear", "posix system", "a\x1b[1m b"]
-OPCODES = [b"N", b"K\x05", b"]", b"}", b")", b"(", b"0", b"2", b"\x85", b"\x86", b"R", b"b", b"t", b"s", b"u", b"Q", b".", b"\x94"]
-OPCODES += [b"h\x00", b"q\x00", b"j\xff\xff\xff\x7f", b"r\xff\xff\xff\x7f", b"\x8a\x09" + b"\xff" * 8 + b"\x7f", b"\x8f", b"\x93"]
+DTYPES = [
+    "F32",
+    "F16",
+    "BF16",
+    "F64",
+    "I64",
+    "U8",
+    "BOOL",
+    "F8_E4M3",
+    "F4",
+    "C64",
+    "<f4",
+    "<f8",
+    "|O",
+    "<U5",
+    ">f4",
+    "<f4,<f4",
+]
+GLOBALS = [
+    "os system",
+    "builtins eval",
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    "torch FloatStorage",
+]
+GLOBALS += [
+    "torch LongStorage",
+    "torch._utils _rebuild_parameter",
+    "torch.nn.modules.linear Linear",
+    "posix system",
+    "a\x1b[1m b",
+]
+OPCODES = [
+    b"N",
+    b"K\x05",
+    b"]",
+    b"}",
+    b")",
+    b"(",
+    b"0",
+    b"2",
+    b"\x85",
+    b"\x86",
+    b"R",
+    b"b",
+    b"t",
+    b"s",
+    b"u",
+    b"Q",
+    b".",
+    b"\x94",
+]
+OPCODES += [
+    b"h\x00",
+    b"q\x00",
+    b"j\xff\xff\xff\x7f",
+    b"r\xff\xff\xff\x7f",
+    b"\x8a\x09" + b"\xff" * 8 + b"\x7f",
+    b"\x8f",
+    b"\x93",
+]
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -152,7 +249,9 @@ def changed_safetensors(data: bytes, draw: random.Random) -> bytes:
         case 1 if names:  # two shapes for as many bytes
             entry = header[draw.choice(names)]
             if isinstance(entry, dict) and isinstance(entry.get("shape"), list):
-                entry["shape"] = draw.choice([entry["shape"][::-1], [*entry["shape"], 1], [0, *entry["shape"]], [1] * 40])
+                entry["shape"] = draw.choice(
+                    [entry["shape"][::-1], [*entry["shape"], 1], [0, *entry["shape"]], [1] * 40]
+                )
             text = _dumped(header)
         case 2 if len(names) > 1:  # tensors under each other's names
             one, other = draw.sample(names, 2)
@@ -178,7 +277,9 @@ def changed_npy(data: bytes, draw: random.Random) -> bytes:
         case 0:
             header = header.replace("<f4", draw.choice(DTYPES))
         case 1:
-            shape = draw.choice(["()", "(1,)", "(-1,)", f"({draw.choice(NUMBERS)},)", "(0, 5)", "(2,)*3", "x", "(3, 5)", "(5, 3)"])
+            shape = draw.choice(
+                ["()", "(1,)", "(-1,)", f"({draw.choice(NUMBERS)},)", "(0, 5)", "(2,)*3", "x", "(3, 5)", "(5, 3)"]
+            )
             start, end = header.find("("), header.find(")")
             header = header[:start] + shape + header[end + 1 :]
         case 2:
@@ -235,7 +336,7 @@ def changed_pickle(data: bytes, draw: random.Random) -> bytes:
     except Exception:
         return changed_bytes(data, draw)
     starts = [position for _, _, position in found] + [found[-1][2] + 1]
-    pieces = [data[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+    pieces = [data[a:b] for a, b in itertools.pairwise(starts)]
     for _ in range(draw.choice([1, 1, 1, 3])):
         at = draw.randrange(len(pieces))
         name, argument = found[at][0].name, found[at][1]
@@ -339,7 +440,11 @@ def changed_protobuf(data: bytes, draw: random.Random) -> bytes:
         case 3:
             fields[at] = (number, wire, draw.choice(fields)[2] if wire == 2 else content)
         case _ if wire == 0:
-            fields[at] = (number, 0, _spelled(draw.choice(NUMBERS) % 2**64 if draw.random() < 0.5 else draw.randrange(30)))
+            fields[at] = (
+                number,
+                0,
+                _spelled(draw.choice(NUMBERS) % 2**64 if draw.random() < 0.5 else draw.randrange(30)),
+            )
         case _ if wire == 2:
             fields[at] = (number, 2, changed_protobuf(content, draw))
         case _:

@@ -40,14 +40,10 @@ def seeds(strangers: Path | None, models: Path) -> list[Seed]:
             place.mkdir()
             make(place)
             found.append(Seed(container, reads, _content(place), entry))
-    for name in ("generalization-cifar10gs-relu", "inr-mnist", "inr-edit-dilate"):
-        if (models / name).is_dir():
-            found.append(Seed("predictor", "predictor", _content(models / name), ""))
-    if strangers is not None:
-        for path in sorted(strangers.glob("[0-9]*")):
-            if path.stat().st_size <= 100_000:
-                found.append(Seed("stranger", "model", {path.name: path.read_bytes()}, path.name))
-    return found
+    known = [models / name for name in ("generalization-cifar10gs-relu", "inr-mnist", "inr-edit-dilate")]
+    found += [Seed("predictor", "predictor", _content(folder), "") for folder in known if folder.is_dir()]
+    small = [path for path in sorted(strangers.glob("[0-9]*")) if path.stat().st_size <= 100_000] if strangers else []
+    return found + [Seed("stranger", "model", {path.name: path.read_bytes()}, path.name) for path in small]
 
 
 def _content(folder: Path) -> dict[str, bytes]:
@@ -91,7 +87,13 @@ def _stored_graph(folder: Path) -> None:
     arrays = _cnn_arrays()
     ops = (
         Op("conv", ("x",), "a", {"weight": "conv1.weight", "bias": "conv1.bias"}, axes),
-        Op("batch_norm", ("a",), "b", {r: f"bn1.{r}" for r in ("weight", "bias", "running_mean", "running_var")}, {"eps": 1e-5}),
+        Op(
+            "batch_norm",
+            ("a",),
+            "b",
+            {r: f"bn1.{r}" for r in ("weight", "bias", "running_mean", "running_var")},
+            {"eps": 1e-5},
+        ),
         Op("pointwise", ("b",), "c", {}, {"function": "relu"}),
         Op("max_pool", ("c",), "d", {}, {"kernel": 2, "stride": 2}),
         Op("conv", ("d",), "e", {"weight": "conv2.weight", "bias": "conv2.bias"}, axes),
@@ -122,7 +124,12 @@ def _torch(zipped: bool) -> Callable[[Path], None]:
         import torch
 
         state = {n: torch.from_numpy(a) for n, a in _arrays().items()}
-        wrapped = {"model_state_dict": state, "optimizer": {"state": {}, "param_groups": []}, "epoch": 3, "activation": "relu"}
+        wrapped = {
+            "model_state_dict": state,
+            "optimizer": {"state": {}, "param_groups": []},
+            "epoch": 3,
+            "activation": "relu",
+        }
         torch.save(wrapped, folder / "m.pt", _use_new_zipfile_serialization=zipped)
 
     return make
@@ -148,7 +155,12 @@ def _sb3(folder: Path) -> None:
 
     policy = io.BytesIO()
     rng = torch.Generator().manual_seed(0)
-    shapes = {"mlp_extractor.policy_net.0": (4, 3), "mlp_extractor.value_net.0": (4, 3), "action_net": (2, 4), "value_net": (1, 4)}
+    shapes = {
+        "mlp_extractor.policy_net.0": (4, 3),
+        "mlp_extractor.value_net.0": (4, 3),
+        "action_net": (2, 4),
+        "value_net": (1, 4),
+    }
     state = {f"{n}.weight": torch.randn(s, generator=rng) for n, s in shapes.items()}
     torch.save(state | {f"{n}.bias": torch.randn(s[0], generator=rng) for n, s in shapes.items()}, policy)
     with zipfile.ZipFile(folder / "m.zip", "w") as archive:
@@ -162,7 +174,14 @@ def _module():  # type: ignore[no-untyped-def]
     from torch import nn
 
     torch.manual_seed(0)
-    layers = nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 2)
+    layers = (
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(12, 2),
+    )
     return nn.Sequential(*layers).eval(), torch.randn(1, 1, 4, 4)
 
 
@@ -199,7 +218,9 @@ def _onnx(folder: Path) -> None:
     weights.append(numpy_helper.from_array(np.array([-1, 24]), "to"))
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["n", 1, 4, 4]), ("y", ["n", 2]))]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(folder / "m.onnx"))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(folder / "m.onnx")
+    )
 
 
 def _element(folder: Path) -> None:

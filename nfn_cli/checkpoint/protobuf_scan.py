@@ -31,6 +31,8 @@ def top_level_fields(path: Path) -> list[Field] | None:
                 return None
             fields.append(field)
             if field[1] != 0:
+                if field[2] > size:
+                    return None
                 handle.seek(field[2], 1)
                 if handle.tell() > size:
                     return None

@@ -24,7 +24,7 @@ from nfn_cli.checkpoint.torch_file import (
     load_tree,
     save_tree,
 )
-from nfn_cli.checkpoint.zip_guard import open_zip, read_member
+from nfn_cli.checkpoint.zip_guard import checked_zip, open_zip, read_member
 from nfn_cli.errors import Refused
 
 _POLICY = "policy.pth"
@@ -56,11 +56,11 @@ def read_sb3(path: Path) -> Checkpoint:
     is_zip = policy.startswith(_ZIP_MAGIC)
     try:
         if is_zip:
-            with zipfile.ZipFile(BytesIO(policy)) as inner:
+            with checked_zip(BytesIO(policy), len(policy)) as inner:
                 names = globals_in_zip(inner)
         else:
             names = list(globals_of(BytesIO(policy), 5))
-    except (zipfile.BadZipFile, StopIteration):
+    except StopIteration:
         raise Refused("policy.pth in the zip is damaged", code="truncated") from None
     foreign = first_foreign(names)
     if foreign:

@@ -32,6 +32,8 @@ Keys = tuple[Key, ...]
 
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, the keys of its storages
 _TRAINING_WORDS = ("optim", "scheduler", "scaler", "rng", "replay", "history", "epoch", "args", "config")
+_DEEPEST, _MOST_NODES = 60, 1_000_000  # of containers within each other
+_REPEATED = 1 << 20  # bytes to which a tensor may repeat what its storage holds
 _BITS = {2: "int16", 1: "uint8"}
 
 
@@ -89,6 +91,7 @@ def load_tree(source: Path | BinaryIO) -> Any:
 
 def checkpoint_from_tree(tree: Any, path: str, container: str, files: tuple[Path, ...]) -> Checkpoint:
     """Name the tensors of a nested object; what surrounds them is left aside and kept for writing."""
+    _refuse_endless(tree)
     left_aside: list[str] = []
     optimizers: list[Keys] = []
     words: dict[str, Any] = {}
@@ -116,6 +119,23 @@ def checkpoint_from_tree(tree: Any, path: str, container: str, files: tuple[Path
         left_aside=tuple(left_aside),
         payload=Origin(files, frozen, MappingProxyType({}), Content(tree, MappingProxyType(keys), tuple(optimizers))),
     )
+
+
+def _refuse_endless(tree: Any) -> None:
+    """A pickle of a few bytes can hold itself, or double at every level: what is walked is counted first."""
+    stack, visited = [(tree, 0)], 0
+    while stack:
+        node, depth = stack.pop()
+        visited += 1
+        if depth > _DEEPEST or visited > _MOST_NODES:
+            raise Refused(
+                "the pickle nests too deep or holds itself",
+                fix="save the weights alone: a state dict",
+                code="too-large",
+            )
+        if isinstance(node, (Mapping, list, tuple)):
+            inner = node.values() if isinstance(node, Mapping) else node
+            stack.extend((part, depth + 1) for part in inner if isinstance(part, (Mapping, list, tuple)))
 
 
 def write_torch(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
@@ -167,6 +187,13 @@ def to_numpy(name: str, tensor: torch.Tensor) -> Array:
         )
     if tensor.layout is not torch.strided or tensor.device.type != "cpu":
         raise Refused("the tensor is sparse or without data", where=printable(name), code="unsupported-tensor")
+    held = tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > max(
+        held, _REPEATED
+    ):  # axes of stride 0 stand for any number of entries
+        raise Refused(
+            f"a tensor of shape {tuple(tensor.shape)} in {held} bytes", where=printable(name), code="unsupported-tensor"
+        )
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
     array: Array

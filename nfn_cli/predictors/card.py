@@ -94,7 +94,7 @@ def read_card(folder: Path) -> Card:
         raise SurroundingsFailed(
             f"no predictor here ({error.strerror})", where=str(path), fix="name a shipped predictor or its folder"
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Refused("card.json is not JSON", where=str(path), code="bad-card") from None
     names = {field.name for field in fields(Card)}
     if not isinstance(record, dict) or record.pop("schema", None) != SCHEMA or set(record) != names:

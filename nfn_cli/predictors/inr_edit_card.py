@@ -74,7 +74,7 @@ def read_editor_card(folder: Path) -> EditorCard:
         record = json.loads(path.read_text())
     except OSError as error:
         raise SurroundingsFailed(f"no editor here ({error.strerror})", where=str(path)) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Refused(f"{FILE} is not JSON", where=str(path), code="bad-card") from None
     names = {field.name for field in fields(EditorCard)}
     good = isinstance(record, dict) and record.pop("schema", None) == SCHEMA and set(record) == names

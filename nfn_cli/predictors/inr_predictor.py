@@ -26,6 +26,7 @@ from nfn_cli.networks.inr import Coordinates
 from nfn_cli.predictors.inr_card import InrCard, inr_card, inr_readme
 from nfn_cli.predictors.kinds.inr import INR_KINDS, InrEncoder
 from nfn_cli.predictors.shipped import predictor_folder
+from nfn_cli.printable import printable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _ENCODER, _MEMBER = "encoder.", "member."
@@ -142,8 +143,10 @@ def _loaded(folder: Path, _written: int) -> InrPredictor:
         tensors = load_file(path)
     except OSError as error:
         raise SurroundingsFailed(f"cannot read the predictor ({error})", where=str(folder)) from None
-    except (SafetensorError, ValueError, AttributeError) as error:
-        raise Refused(f"the predictor is damaged ({error})", where=str(folder), code="bad-predictor") from None
+    except (SafetensorError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise Refused(
+            f"the predictor is damaged ({printable(error)})", where=printable(folder), code="bad-predictor"
+        ) from None
     try:
         return assemble_inr(card, tensors)
     except NfnError:

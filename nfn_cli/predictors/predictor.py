@@ -27,6 +27,7 @@ from nfn_cli.predictors.kinds.kind import Encoder
 from nfn_cli.predictors.kinds.registry import KINDS
 from nfn_cli.predictors.shipped import predictor_folder
 from nfn_cli.predictors.typicality import Distance, Typicality
+from nfn_cli.printable import printable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -127,7 +128,9 @@ def _loaded(folder: Path, _written: int) -> Predictor:
     except OSError as error:
         raise SurroundingsFailed(f"cannot read the predictor's weights ({error})", where=str(path)) from None
     except SafetensorError as error:
-        raise Refused(f"the predictor's weights are damaged ({error})", where=str(path), code="bad-predictor") from None
+        raise Refused(
+            f"the predictor's weights are damaged ({printable(error)})", where=printable(path), code="bad-predictor"
+        ) from None
     try:
         return assemble(card, tensors)
     except NfnError:

@@ -87,13 +87,13 @@ def _profile(array: np.ndarray[Any, np.dtype[Any]], dim: int, name: str) -> tupl
     """(n,) squared norm and (n, 3) random projections of each slice along `dim`, in float64, slice by slice."""
     n = array.shape[dim]
     moved = np.moveaxis(array, dim, 0)
-    width = max(1, array.size // max(1, n))
+    width = array.size // max(1, n)
     generator = np.random.default_rng([width, sum(name.encode())])
     directions = generator.standard_normal((width, 3))
     squares, marks = np.empty(n), np.empty((n, 3))
-    rows = max(1, _SLICE_ENTRIES // width)
+    rows = max(1, _SLICE_ENTRIES // max(1, width))
     for start in range(0, n, rows):
-        part = moved[start : start + rows].reshape(-1, width).astype(np.float64)
+        part = moved[start : start + rows].reshape(min(rows, n - start), width).astype(np.float64)
         squares[start : start + rows] = np.einsum("ij,ij->i", part, part)
         marks[start : start + rows] = part @ directions
     return squares, marks

@@ -12,6 +12,7 @@ import numpy as np
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Network
+from nfn_cli.printable import printable
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.element import GroupElement, SetElement, from_flat, random_flat, to_flat
 from nfn_cli.symmetry.solve import find_symmetry
@@ -76,8 +77,28 @@ def read_element(path: str | Path) -> GroupElement:
         )
     try:
         names = json.loads(checkpoint.metadata["unit_sets"])
-        return GroupElement(
-            {name: SetElement(*(np.array(checkpoint.tensors[f"{name}/{part}"]) for part in _PARTS)) for name in names}
-        )
-    except (KeyError, ValueError, TypeError):
-        raise Refused("the group element is incomplete", where=str(path), code="not-an-element") from None
+        sets = {
+            name: SetElement(*(np.array(checkpoint.tensors[f"{name}/{part}"]) for part in _PARTS)) for name in names
+        }
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise Refused("the group element is incomplete", where=printable(path), code="not-an-element") from None
+    for name, part in sets.items():
+        if not _is_sound(part):
+            raise Refused(
+                f"what it says of {printable(name)} is no permutation with scales, signs and shifts",
+                where=printable(path),
+                code="not-an-element",
+            )
+    return GroupElement(sets)
+
+
+def _is_sound(part: SetElement) -> bool:
+    """Whether the arrays have the shapes and values of `SetElement`; whether they fit a network, `act` says."""
+    n = part.permutation.size
+    whole = all(array.dtype.kind in "iu" for array in (part.permutation, part.sign, part.shift, part.shift_sign))
+    rows = all(array.ndim == 2 and array.shape[1] == n for array in (part.scale, part.sign, part.shift))
+    if not whole or not rows or part.scale.dtype.kind != "f" or part.shift_sign.shape != part.shift.shape[:1]:
+        return False
+    signs = bool(np.all((part.shift_sign >= -1) & (part.shift_sign < max(len(part.sign), 1))))
+    scaled = bool(np.all(np.isfinite(part.scale) & (part.scale > 0))) and bool(np.all(np.abs(part.sign) == 1))
+    return part.permutation.ndim == 1 and np.array_equal(np.sort(part.permutation), np.arange(n)) and signs and scaled

@@ -12,7 +12,9 @@ import gzip
 import hashlib
 import io
 import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +27,13 @@ from nfn_cli.errors import Refused, SurroundingsFailed, WrongUsage
 from nfn_cli.printable import printable
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# what numpy raises beside ValueError for archives and headers that are damaged
+DAMAGED_ARRAYS = (
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError),
+    NotImplementedError,
+    RuntimeError,
+    *(MemoryError, OverflowError),  # a header claims more than there is
+)
 _LARGEST = 1 << 32  # bytes of pixels
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 _TEST_NAMES = ("test", "val", "valid", "validation")
@@ -85,7 +94,7 @@ def read_images(path: str | Path, grey: bool | None) -> ImageData:
         train, test = _read_folder(path) if path.is_dir() else _read_npz(path, True)
     except OSError as error:
         raise SurroundingsFailed(f"cannot be read ({error.strerror or error})", where=printable(path)) from None
-    except (ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, struct.error, *DAMAGED_ARRAYS) as error:
         raise Refused(f"not a set of images ({printable(error)})", where=printable(path), code="bad-images") from None
     coloured = train.images.shape[-1] == 3
     train = _checked(train, grey, path)
@@ -158,7 +167,7 @@ def _read_npz(path: Path, whole: bool) -> tuple[ImageSet, ImageSet | None]:
         if sizes > _LARGEST:
             raise ValueError(f"{sizes} bytes of pixels are too many")
         if whole and "x_train" in members:
-            keras = [(members[f"x_{part}"], members[f"y_{part}"].reshape(-1)) for part in ("train", "test")]
+            keras = [(members[f"x_{part}"], np.asarray(members[f"y_{part}"]).reshape(-1)) for part in ("train", "test")]
             return _set(*keras[0]), _set(*keras[1])
         if "images" in members:
             return _set(members["images"], members["labels"]), None
@@ -168,10 +177,14 @@ def _read_npz(path: Path, whole: bool) -> tuple[ImageSet, ImageSet | None]:
 
 
 def _set(images: Array, labels: Array) -> ImageSet:
+    if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
+        raise ValueError("a member is no array")
     return ImageSet(images[..., None] if images.ndim == 3 else images, labels)
 
 
 def _decoded(jpeg: Array, offsets: Array, labels: Array) -> ImageSet:
+    if not all(isinstance(member, np.ndarray) for member in (jpeg, offsets, labels)):
+        raise ValueError("a member is no array")
     raw = jpeg.astype(np.uint8, copy=False).tobytes()
     if (
         offsets.ndim != 1

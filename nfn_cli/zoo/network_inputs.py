@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from nfn_cli.errors import Refused, SurroundingsFailed
 from nfn_cli.printable import printable
-from nfn_cli.zoo.images import read_images
+from nfn_cli.zoo.images import DAMAGED_ARRAYS, read_images
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _PLAIN = ("inputs", "x", "images")
@@ -50,7 +49,7 @@ def read_inputs(path: str | Path, *, channels: int | None, pixels: tuple[float, 
         found = None if path.is_dir() else _plain(path)
     except OSError as error:
         raise SurroundingsFailed(f"cannot be read ({error.strerror or error})", where=printable(path)) from None
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, *DAMAGED_ARRAYS) as error:
         raise _bad(path, printable(error, 200)) from None
     if found is None:
         data = read_images(path, grey=channels == 1)
@@ -92,6 +91,8 @@ def _plain(path: Path) -> tuple[Array, Array | None] | None:
 
 
 def _checked(path: Path, values: Array, labels: Array | None) -> tuple[Array, Array | None]:
+    if not isinstance(values, np.ndarray) or not (labels is None or isinstance(labels, np.ndarray)):
+        raise _bad(path, "a member of it is no array")
     if values.ndim < 2 or values.dtype.kind not in "fu" or (values.dtype.kind == "u" and values.dtype != np.uint8):
         raise _bad(path, f"inputs are {values.dtype} {values.shape}")
     if labels is not None and (labels.shape != (len(values),) or labels.dtype.kind not in "iu"):

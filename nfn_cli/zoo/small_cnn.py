@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from nfn_cli.checkpoint.numpy_file import NPY_NAME, read_npy
 from nfn_cli.errors import Refused, SurroundingsFailed, WrongUsage
+from nfn_cli.printable import printable
 from nfn_cli.zoo.columns import Columns
 from nfn_cli.zoo.csv_blocks import TableFile, table_file
 from nfn_cli.zoo.runs import STEP, largest_step, run_names
@@ -142,11 +144,11 @@ def read_zoo(folder: str | Path, *, activation: str | None = None, final_only: b
 
 def _open_weights(folder: Path) -> Array:
     try:
-        weights: Array = np.load(folder / "weights.npy", mmap_mode="r", allow_pickle=False)
+        weights = read_npy(folder / "weights.npy").tensors[NPY_NAME]
     except OSError as error:
         raise SurroundingsFailed(f"cannot read weights.npy ({error.strerror or error})", where=str(folder)) from None
-    except ValueError as error:
-        raise Refused(f"weights.npy is not a plain array ({error})", where=str(folder)) from None
+    except Refused as error:
+        raise error.located("weights.npy").located(printable(folder)) from None
     return weights
 
 
@@ -161,6 +163,8 @@ def _read_layout(path: Path) -> ZooLayout:
             entries = list(csv.DictReader(file))
     except OSError as error:
         raise SurroundingsFailed(f"cannot read layout.csv ({error.strerror})", where=str(path.parent)) from None
+    except (ValueError, csv.Error):
+        raise Refused("layout.csv is no table of text", where=printable(path.parent), code="bad-layout") from None
     spans: dict[str, dict[str, tuple[tuple[int, int], tuple[int, ...]]]] = {}
     try:
         for entry in sorted(entries, key=lambda e: int(e["start_idx"])):
@@ -168,14 +172,18 @@ def _read_layout(path: Path) -> ZooLayout:
             shape = tuple(int(n) for n in re.findall(r"\d+", entry["shape"]))
             span = (int(entry["start_idx"]), int(entry["end_idx"]))
             if span[1] - span[0] != int(np.prod(shape, dtype=np.int64)):
-                raise Refused(f"{entry['varname']} has shape {shape} but {span[1] - span[0]} columns", where=str(path))
+                raise Refused(
+                    f"{printable(entry['varname'])} has shape {shape} but {span[1] - span[0]} columns", where=str(path)
+                )
             spans.setdefault(layer, {})[role] = (span, shape)
-    except (KeyError, ValueError) as error:
-        raise Refused(f"layout.csv cannot be understood ({error})", where=str(path)) from None
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise Refused(f"layout.csv cannot be understood ({printable(error)})", where=printable(path)) from None
     layers = []
     for layer, roles in spans.items():
         if "kernel" not in roles or set(roles) - {"kernel", "bias"}:
-            raise Refused(f"layer {layer} has {sorted(roles)}, not a kernel and a bias", where=str(path))
+            raise Refused(
+                f"layer {printable(layer)} has {printable(sorted(roles))}, not a kernel and a bias", where=str(path)
+            )
         bias = roles["bias"][0] if "bias" in roles else None
         layers.append(LayerColumns(roles["kernel"][0], bias, roles["kernel"][1]))
     _check_chain(layers, path)

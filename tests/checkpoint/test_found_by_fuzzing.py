@@ -1,0 +1,168 @@
+"""Inputs that once ended in a traceback or a hang (benchmarks/fuzz.py found them): each is refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+import nfn_cli
+from nfn_cli.errors import NfnError
+from nfn_cli.predictors.inr_edit import load_editor
+from nfn_cli.predictors.inr_predictor import load_inr_predictor
+from nfn_cli.predictors.predictor import load_predictor
+from nfn_cli.symmetry import write_element
+from nfn_cli.symmetry.element_file import read_element
+from nfn_cli.zoo.images import read_images
+from nfn_cli.zoo.network_inputs import read_inputs
+from nfn_cli.zoo.open_zoo import open_zoo
+from tests.zoo.tiny_zoo import write_zoo
+
+
+def refusal(read: Callable[[], Any]) -> NfnError:
+    with pytest.raises(NfnError) as caught:
+        read()
+    assert str(caught.value).isprintable()
+    return caught.value
+
+
+def test_a_torch_tensor_that_repeats_one_number_endlessly(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(1).expand(1 << 40).view(1 << 20, 1 << 20)}, tmp_path / "m.pt")
+    assert refusal(lambda: nfn_cli.load(tmp_path / "m.pt")).code == "unsupported-tensor"
+    torch.save({"fc.weight": torch.zeros(1).expand(4, 3)}, tmp_path / "s.pt")  # the control: small ones are as they are
+    assert nfn_cli.load(tmp_path / "s.pt").tensors["fc.weight"].shape == (4, 3)
+
+
+def test_a_torch_file_whose_lists_double_at_every_level(tmp_path: Path) -> None:
+    tree: list[Any] = [torch.zeros(2, 2)]
+    for _ in range(50):
+        tree = [tree, tree]
+    torch.save(tree, tmp_path / "m.pt")
+    assert refusal(lambda: nfn_cli.load(tmp_path / "m.pt")).code == "too-large"
+
+
+def element(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    shapes = {"fc1.weight": (4, 3), "fc1.bias": (4,), "fc2.weight": (2, 4)}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    save_file(arrays, folder / "m.safetensors", {"activation": "tanh"})
+    write_element(nfn_cli.random_element(folder / "m.safetensors"), folder / "e.safetensors")
+    return folder / "e.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("permutation", [0, 0, 1, 2]),
+        ("permutation", [9, 1, 2, 3]),
+        ("permutation", [[0, 1], [2, 3]]),
+        ("sign", [[1, 1, 1]]),
+        ("sign", [[1, 1, 1, 0]]),
+        ("scale", [[0.0, 1.0, 1.0, 1.0]]),
+        ("scale", [[float("nan"), 1.0, 1.0, 1.0]]),
+        ("scale", 1.0),
+        ("shift", [0, 0, 0, 0]),
+        ("shift_sign", [5]),
+    ],
+)
+def test_a_group_element_that_is_none(tmp_path: Path, part: str, values: Any) -> None:
+    path = element(tmp_path)
+    nfn_cli.act(read_element(path), tmp_path / "m.safetensors", inverse=True)  # the control: as written it acts
+    arrays = load_file(path)
+    name = next(name for name in arrays if name.endswith(f"/{part}"))
+    arrays[name] = np.array(values, arrays[name].dtype)
+    metadata = dict(nfn_cli.load(path).metadata)
+    save_file(arrays, tmp_path / "bad.safetensors", metadata)
+    assert refusal(lambda: read_element(tmp_path / "bad.safetensors")).code == "not-an-element"
+
+
+@pytest.mark.parametrize("load", [load_predictor, load_inr_predictor])
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "3", '"x"', "{}"])
+def test_a_card_that_is_none(tmp_path: Path, load: Callable[[str], Any], text: str) -> None:
+    (tmp_path / "card.json").write_text(text)
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    assert refusal(lambda: load(str(tmp_path))).code in ("bad-card", "bad-predictor")
+
+
+def test_a_card_of_an_editor_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "editor.json").write_text("[" * 100_000)
+    assert refusal(lambda: load_editor(str(tmp_path))).code == "bad-card"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(b"sequential", b"\xff\xfe", 1),
+        lambda text: text.replace(b"start_idx", b"start", 1),
+        lambda text: text + b"\n7",
+        lambda text: text.replace(b'"(', b'"(\x1b9, ', 1),
+    ],
+)
+def test_a_layout_that_is_no_table(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    write_zoo(tmp_path, 2)
+    assert len(open_zoo(tmp_path)) == 2  # the control
+    layout = tmp_path / "layout.csv"
+    layout.write_bytes(change(layout.read_bytes()))
+    refusal(lambda: open_zoo(tmp_path))
+
+
+def test_weights_of_a_zoo_whose_header_is_no_literal(tmp_path: Path) -> None:
+    write_zoo(tmp_path, 2)
+    weights = tmp_path / "weights.npy"
+    weights.write_bytes(weights.read_bytes().replace(b"}", b"(", 1))
+    refusal(lambda: open_zoo(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "read", [lambda p: read_images(p, None), lambda p: read_inputs(p, channels=1, pixels=(0, 1), rows=4)]
+)
+@pytest.mark.parametrize(
+    "member", [b"not an array", b"\x93NUMPY\x01\x00\x06\x00('<f4'", b"\x93NUMPY\x01\x00\x03\x00{(\n"]
+)
+def test_images_whose_member_is_no_array(tmp_path: Path, read: Callable[[Path], Any], member: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "i.npz", "w") as archive:
+        for name in ("images.npy", "labels.npy"):
+            archive.writestr(name, member)
+    refusal(lambda: read(tmp_path / "i.npz"))
+
+
+def test_the_card_that_comes_with_the_package_is_one() -> None:
+    """The control of the cards above."""
+    folder = Path(nfn_cli.__file__).parents[1] / "models" / "inr-mnist"
+    assert json.loads((folder / "card.json").read_text())["schema"]
+    load_inr_predictor(str(folder))
+
+
+def test_a_protobuf_field_longer_than_any_file(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(b"\x12" + b"\xff" * 9 + b"\x01")
+    assert refusal(lambda: nfn_cli.load(tmp_path / "m")).code == "not-a-checkpoint"
+
+
+@pytest.mark.parametrize("policy", [b"PK\x03\x04", b"PK\x05\x06" + b"\0" * 18, b"\x80"])
+def test_a_damaged_policy_in_a_stable_baselines_zip(tmp_path: Path, policy: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("data", "{}")
+        archive.writestr("policy.pth", policy)
+    assert refusal(lambda: nfn_cli.load(tmp_path / "m.zip")).code in ("truncated", "unsafe-pickle")
+
+
+def test_a_zip_bomb_in_a_stable_baselines_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "inner", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * (100 << 20))
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("data", "{}")
+        archive.writestr("policy.pth", (tmp_path / "inner").read_bytes())
+    assert refusal(lambda: nfn_cli.load(tmp_path / "m.zip")).code == "zip-bomb"
+
+
+def test_a_weight_without_inputs(tmp_path: Path) -> None:
+    arrays = {"fc1.weight": np.ones((5, 0), np.float32), "fc1.bias": np.ones(5, np.float32)}
+    save_file(arrays | {"fc2.weight": np.ones((2, 5), np.float32)}, tmp_path / "m.safetensors", {"activation": "relu"})
+    assert nfn_cli.symmetry_report(tmp_path / "m.safetensors").as_json()["networks"]
