@@ -65,7 +65,7 @@ def act(
     from nfn_cli.symmetry import random_element, read_element, write_element
 
     session = Session("act", json)
-    with session.guarded(input):
+    with session.watched(input):
         if (element is None) == (not random):
             raise WrongUsage("needs either --element FILE or --random", code="wrong-usage")
         model = open_model(

@@ -73,7 +73,7 @@ def align(
     from nfn_cli.symmetry import write_element
 
     session = Session("align", json)
-    with session.guarded(input):
+    with session.watched(input):
         how = o.name_options(activation, layers, pooling, omega, concat, residual, arch, trust_code)
         model, other = open_model(input, how), open_model(to, how)
         check_outputs(model.checkpoint, output, force=force)

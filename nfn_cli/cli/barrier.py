@@ -68,7 +68,7 @@ def barrier(
     from nfn_cli.match.barrier import SCHEMA
 
     session = Session("barrier", json)
-    with session.guarded(left):
+    with session.watched(left):
         if plot is not None:
             check_chart(plot, force)
         how = o.name_options(activation, layers, pooling, omega, concat, residual, arch, trust_code)

@@ -79,7 +79,7 @@ def canonicalize(
     from nfn_cli.symmetry import write_element
 
     session = Session("canonicalize", json)
-    with session.guarded(input):
+    with session.watched(input):
         if fold_batchnorm and element is not None:
             raise WrongUsage("folding is no group element", where="--element", fix="leave out one of the two options")
         model = open_model(

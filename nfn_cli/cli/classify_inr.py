@@ -64,7 +64,8 @@ def classify_inr(
     from nfn_cli.api import classify_inrs
     from nfn_cli.cli import render
     from nfn_cli.cli.jsonl import write_object
-    from nfn_cli.cli.session import Session, expanded, progress
+    from nfn_cli.cli.session import Session, expanded
+    from nfn_cli.cli.work_progress import counted
     from nfn_cli.errors import NfnError
     from nfn_cli.predictors.inr_classify import chosen_classifiers
 
@@ -74,7 +75,7 @@ def classify_inr(
     chosen_classifiers(predictor, model)
     rows = []
     paths = list(expanded(inputs))
-    waiting = progress(paths, session.command)
+    waiting = counted(paths, session.command)
     while piece := [path for path, _ in zip(waiting, range(_PIECE), strict=False)]:
         opened: dict[str, Model] = {}
         failed: dict[str, NfnError] = {}

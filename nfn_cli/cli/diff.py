@@ -64,7 +64,7 @@ def diff(
     from nfn_cli.cli.session import Session
 
     session = Session("diff", json)
-    with session.guarded(left):
+    with session.watched(left):
         shown = _limit(units)
         how = o.name_options(activation, layers, pooling, omega, concat, residual, arch, trust_code)
         models = open_model(left, how), open_model(right, how)

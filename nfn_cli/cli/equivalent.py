@@ -69,7 +69,7 @@ def equivalent(
     from nfn_cli.symmetry import write_element
 
     session = Session("equivalent", json)
-    with session.guarded(left):
+    with session.watched(left):
         if element is not None:
             check_output(element, force)
         how = o.name_options(activation, layers, pooling, omega, concat, residual, arch, trust_code)

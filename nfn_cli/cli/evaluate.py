@@ -59,7 +59,7 @@ def evaluate(
     from nfn_cli.predictors.shipped import predictor_folder
 
     session = Session("evaluate", json)
-    with session.guarded(predictor):
+    with session.watched(predictor):
         predictor_folder(predictor)
         if split not in _SPLITS:
             raise WrongUsage(f"{split!r} is no side of a split", where="--split", fix=f"one of {', '.join(_SPLITS)}")

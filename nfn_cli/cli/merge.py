@@ -86,7 +86,7 @@ def merge(
     from nfn_cli.match.merge_result import SCHEMA
 
     session = Session("merge", json)
-    with session.guarded(", ".join(inputs)):
+    with session.watched(", ".join(inputs)):
         how = o.name_options(activation, layers, pooling, omega, concat, residual, arch, trust_code)
         parts = d.numbers(weights, "--weights")
         models = [open_model(path, how) for path in expanded(inputs)]

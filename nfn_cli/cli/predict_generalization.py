@@ -43,7 +43,8 @@ def predict_generalization(
     from nfn_cli.api import open_model, predict_many
     from nfn_cli.cli import render
     from nfn_cli.cli.jsonl import write_object
-    from nfn_cli.cli.session import Session, expanded, progress
+    from nfn_cli.cli.session import Session, expanded
+    from nfn_cli.cli.work_progress import counted
     from nfn_cli.errors import NfnError
     from nfn_cli.predictors.shipped import predictor_folder
 
@@ -53,7 +54,7 @@ def predict_generalization(
         predictor_folder(predictor)
     rows = []
     paths = list(expanded(inputs))
-    answers = progress(paths, session.command)
+    answers = counted(paths, session.command)
     while piece := [path for path, _ in zip(answers, range(_PIECE), strict=False)]:
         models: list[Model | NfnError] = []
         for path in piece:

@@ -80,7 +80,7 @@ def reduce(
     from nfn_cli.errors import WrongUsage
 
     session = Session("reduce", json)
-    with session.guarded(input):
+    with session.watched(input):
         if (output is None) != dry_run:
             raise WrongUsage("needs either -o OUT or --dry-run", code="wrong-usage")
         how = ReduceOptions(input_range, linear, tolerance)

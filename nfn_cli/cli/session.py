@@ -6,12 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from nfn_cli.cli.jsonl import error_object, write_object
 from nfn_cli.errors import ExitCode, NfnError, SurroundingsFailed, WrongUsage
-
-Item = TypeVar("Item")
 
 
 class Session:
@@ -29,9 +27,21 @@ class Session:
 
     def each(self, inputs: Sequence[str], handle: Callable[[str], None]) -> None:
         """Call `handle` for every input; a failed one does not stop the others."""
-        for path in progress(list(expanded(inputs)), self.command):
-            with self.guarded(path):
+        from nfn_cli.cli.work_progress import counted
+
+        paths = list(expanded(inputs))
+        alone = len(paths) == 1
+        for path in counted(paths, self.command):
+            with self.watched(path) if alone else self.guarded(path):
                 handle(path)
+
+    @contextmanager
+    def watched(self, path: str = "") -> Iterator[None]:
+        """As `guarded`, with the time spent shown where a person waits."""
+        from nfn_cli.cli.work_progress import waiting
+
+        with self.guarded(path), waiting(self.command):
+            yield
 
     @contextmanager
     def guarded(self, path: str = "") -> Iterator[None]:
@@ -113,17 +123,6 @@ def expanded(inputs: Sequence[str]) -> Iterator[str]:
         if not found:
             raise WrongUsage("no input on standard input", code="no-input")
         yield from found
-
-
-def progress(items: list[Item], command: str) -> Iterator[Item]:
-    """The items, with a bar on standard error where a person watches and there is more than one."""
-    if len(items) < 2 or not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(items, description=command, console=Console(stderr=True), transient=True)
 
 
 def one_line(text: str) -> str:

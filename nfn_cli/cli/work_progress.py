@@ -3,10 +3,74 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from nfn_cli.zoo.training_run import Progress
+
+Item = TypeVar("Item")
+_PATIENCE = 1.0  # seconds before anything is shown: quick work has no bar
+
+
+def bar(**how: Any) -> Any:
+    """A bar on standard error with what is done, the time spent and the time left."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    # answers that go to a file or a pipe must not be led to the terminal of the bar
+    return Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), **how)
+
+
+def counted(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """The items, with a bar where a person watches and there is more than one."""
+    if len(items) < 2 or not sys.stderr.isatty():
+        yield from items
+        return
+    with bar(transient=True) as shown:
+        yield from shown.track(items, description=what)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A bar that only says how long it has taken, for work that does not tell how much is left; not for quick work."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from threading import Event, Thread
+
+    ended = Event()
+
+    def show() -> None:
+        if ended.wait(_PATIENCE):
+            return
+        with bar(transient=True) as shown:
+            shown.add_task(what, total=None)
+            ended.wait()
+
+    thread = Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def work_progress(what: str) -> Progress:
@@ -19,22 +83,11 @@ def work_progress(what: str) -> Progress:
 
     if not sys.stderr.isatty():
         return Progress()
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
 
     class Shown(Progress):
         def __init__(self) -> None:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-            )
             # units differ in cost and end together: a long window keeps the estimate still
-            self.bar = Bar(*columns, console=Console(stderr=True), speed_estimate_period=600)
+            self.bar = bar(speed_estimate_period=600)
 
         def begin(self, total: float, done: float, networks: int) -> None:
             self.bar.start()

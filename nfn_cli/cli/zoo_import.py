@@ -89,8 +89,8 @@ def import_(
 
 def _progress(what: str) -> Progress:
     def shown(numbers: Sequence[int]) -> Iterator[int]:
-        from nfn_cli.cli.session import progress
+        from nfn_cli.cli.work_progress import counted
 
-        return progress(list(numbers), what)
+        return counted(list(numbers), what)
 
     return shown

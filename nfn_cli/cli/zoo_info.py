@@ -24,7 +24,7 @@ def info(source: z.Source, json: o.Json = False) -> None:
     from nfn_cli.zoo.summary import summary_of
 
     session = Session("zoo-info", json)
-    with session.guarded(source):
+    with session.watched(source):
         summary = summary_of(source, _progress("opening"))
         for each in summary["left_out"]:
             session.note(f"left out {each['path']}: {each['reason']}")

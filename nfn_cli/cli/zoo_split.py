@@ -44,7 +44,7 @@ def split(
     from nfn_cli.zoo.split_table import split_summary, write_split
 
     session = Session("zoo-split", json)
-    with session.guarded(source):
+    with session.watched(source):
         if output is not None:
             check_output(output, force)
         zoo = open_zoo(source, activation=activation, final_only=final_only, progress=_progress("opening"))

@@ -199,12 +199,13 @@ def test_wrong_usage_is_exit_code_2() -> None:
 
 def commands() -> list[str]:
     """Every command as a user types it, those of sub-apps with theirs."""
-    from nfn_cli.cli.main import app
+    from nfn_cli.cli.main import Commands
+    from nfn_cli.cli.train import TrainCommands
+    from nfn_cli.cli.zoo import ZooCommands
 
-    names = [str(command.name) for command in app.registered_commands]
-    for group in app.registered_groups:
-        names += [f"{group.typer_instance.info.name} {c.name}" for c in group.typer_instance.registered_commands]  # type: ignore[union-attr]
-    return names
+    groups = {"zoo": ZooCommands, "train": TrainCommands}
+    names = [str(listed.name) for listed in Commands.listed if listed.name not in groups]
+    return names + [f"{group} {listed.name}" for group, commands in groups.items() for listed in commands.listed]
 
 
 def test_every_command_has_help_with_examples() -> None:
