@@ -340,16 +340,15 @@ def barrier(
         data, batch_norm_data, batch_norm, pixels, rows: as for `merge`; statistics are measured at every point.
     """
     from nfn_cli.match.barrier import Barrier, shares_of
-    from nfn_cli.match.merge_average import Renamed
-    from nfn_cli.match.pairing import paired_names
+    from nfn_cli.match.pairing import Renamed, partners
     from nfn_cli.zoo.networks_on_data import DataSet, curves_on
 
     shares = shares_of(points)
     shown = DataSet(data, batch_norm_data, batch_norm, pixels, rows)
     one, other = open_model(left, options), open_model(right, options)
     done = align(other, one, restarts=restarts, seed=seed)
-    names = paired_names(one.networks, other.networks)
-    given, moved = (Renamed(each.tensors, names) for each in (other.checkpoint, done.checkpoint))
+    found_there = partners(one.networks, other.networks)
+    given, moved = (Renamed(each.tensors, found_there) for each in (other.checkpoint, done.checkpoint))
     with _located(one):
         found = curves_on(one.networks, one.checkpoint.tensors, given, moved, shares, shown)
     return Barrier(shares, found, done.objective, done.start, done.distance)

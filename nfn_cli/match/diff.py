@@ -24,7 +24,7 @@ from nfn_cli.match.diff_units import Matched, set_difference
 from nfn_cli.match.diff_widths import lent_widths
 from nfn_cli.match.equivalent import Pair, default_tolerance, equivalent
 from nfn_cli.match.frame import Wide
-from nfn_cli.match.pairing import paired_names
+from nfn_cli.match.pairing import partners
 from nfn_cli.symmetry.element import to_flat
 
 # Sweeps that gain less than this part are slow gains of scales between unrelated networks.
@@ -104,10 +104,10 @@ def _matched(pair: WidePair, allowed: float) -> tuple[Matched, Distances]:
 
 def _tensors(given: tuple[Side, Side], pair: Pair, found: Distances) -> tuple[TensorDifference, ...]:
     left, right = given
-    names = paired_names(left.networks, lent_widths(right.networks, left.networks))
+    there = partners(left.networks, lent_widths(right.networks, left.networks))
     return tuple(
         TensorDifference(
-            (name, names[name]),
+            (name, there[name].name),
             (tuple(pair.left.tensors[name].shape), tuple(pair.right.tensors[name].shape)),
             *found.by_tensor[name],
         )

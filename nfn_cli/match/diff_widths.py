@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from nfn_cli.graph.model import Graph, Network, Op
+from nfn_cli.match.pairing import partner_of
 
 Choice = Callable[[Any, Any], Any]
 
@@ -14,7 +15,7 @@ Choice = Callable[[Any, Any], Any]
 def lent_widths(networks: Sequence[Network], lender: Sequence[Network]) -> tuple[Network, ...]:
     """The networks with the lengths of the lender's tensors, op by op; what else differs still does.
 
-    They are for finding out whether nothing but widths differs (`match.pairing.paired_names`).
+    They are for finding out whether nothing but widths differs (`match.pairing.partners`).
     """
     return _merged(networks, lender, lambda mine, lent: lent)
 
@@ -48,6 +49,7 @@ def _merged_graph(mine: Graph, other: Graph, choice: Choice) -> Graph:
         for role, name in one.parameters.items():
             here, there = mine.parameter_shapes[name], other.parameter_shapes.get(two.parameters.get(role, ""))
             if there is not None and len(here) == len(there):
+                there = partner_of(one, two, role, len(here)).shape(there)
                 shapes[name] = tuple(choice(a, b) for a, b in zip(here, there, strict=True))
     return replace(mine, ops=tuple(ops), parameter_shapes=shapes)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from nfn_cli.graph.model import Network
 from nfn_cli.match.alignment import Alignment, aligned
 from nfn_cli.match.comparison import Comparison, compared, even_weights
 from nfn_cli.match.frame import Frame, Wide, dead_units, framed
-from nfn_cli.match.pairing import paired_names
+from nfn_cli.match.pairing import Renamed, partners
 from nfn_cli.printable import printable
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.check import outputs, relative_change
@@ -115,7 +114,8 @@ def paired(
     Raises:
         Refused: different architectures, or weights that are not finite.
     """
-    names = paired_names(left_networks, right_networks)
+    found = partners(left_networks, right_networks)
+    names = {ours: partner.name for ours, partner in found.items()}
     shared = {left.aliases.get(n, n): right.aliases.get(names[n], names[n]) for n in names}
     if any(shared[left.aliases.get(n, n)] != right.aliases.get(names[n], names[n]) for n in names):
         raise Refused("tensors are shared in one checkpoint only", code="different-architectures")
@@ -124,7 +124,7 @@ def paired(
             check_finite(checkpoint, used)
         except Refused as error:
             raise error.located(printable(checkpoint.path)) from None
-    renamed = replace(right, tensors=MappingProxyType({ours: right.tensors[theirs] for ours, theirs in names.items()}))
+    renamed = replace(right, tensors=Renamed(right.tensors, found))
     symmetry = find_symmetry(left_networks, left.aliases)
     return Pair(left, renamed, tuple(left_networks), symmetry, tuple(shared))
 

@@ -19,9 +19,9 @@ from nfn_cli.graph.model import Network
 from nfn_cli.match.align import Aligned, align
 from nfn_cli.match.comparison import compared, cost
 from nfn_cli.match.frame import Wide, framed
-from nfn_cli.match.merge_average import Renamed, Tensors, averaged, shares, stored
+from nfn_cli.match.merge_average import Tensors, averaged, shares, stored
 from nfn_cli.match.merge_result import Member, Merged
-from nfn_cli.match.pairing import paired_names
+from nfn_cli.match.pairing import Partner, Renamed, partners
 from nfn_cli.printable import printable
 from nfn_cli.symmetry.action import transformed
 from nfn_cli.symmetry.element import FlatElement, GroupElement, to_flat
@@ -87,19 +87,19 @@ class _Fit:
     """How one source fits the first, so far. Mutable: a better alignment takes the place of an older one."""
 
     source: Source
-    names: dict[str, str]
+    partners: dict[str, Partner]
     first: Aligned
     aligned: Aligned
 
     @staticmethod
     def of(search: _Search, source: Source) -> _Fit:
-        names = paired_names(search.first.networks, source.networks)
+        found = partners(search.first.networks, source.networks)
         done = search.align(source, search.first.checkpoint)
-        return _Fit(source, names, done, done)
+        return _Fit(source, found, done, done)
 
     @property
     def tensors(self) -> Tensors:
-        return Renamed(self.aligned.checkpoint.tensors, self.names)
+        return Renamed(self.aligned.checkpoint.tensors, self.partners)
 
     def member(self, search: _Search, weight: float) -> Member:
         ours = search.balanced(self.tensors)
@@ -142,7 +142,7 @@ class _Search:
     @staticmethod
     def around(first: Source, restarts: int, seed: int) -> _Search:
         checkpoint = first.checkpoint
-        names = tuple(paired_names(first.networks, first.networks))
+        names = tuple(partners(first.networks, first.networks))
         try:
             check_finite(checkpoint, names)
         except Refused as error:

@@ -6,7 +6,7 @@ weights that sum to 1 commute with affine maps: the mean of members that are in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -18,26 +18,6 @@ from nfn_cli.printable import printable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = Mapping[str, Array]
-
-
-class Renamed(Mapping[str, Array]):
-    """Tensors under other names; each is read when it is asked for.
-
-    Args:
-        names: new name -> name in `tensors`.
-    """
-
-    def __init__(self, tensors: Tensors, names: Mapping[str, str]) -> None:
-        self._tensors, self._names = tensors, names
-
-    def __getitem__(self, name: str) -> Array:
-        return self._tensors[self._names[name]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def shares(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:

@@ -140,6 +140,32 @@ def test_names_need_not_agree() -> None:
     assert equivalent(left, [network], right, [other]).equivalent
 
 
+def stored_the_other_way(network: Network, tensors: Tensors) -> tuple[Network, Tensors]:
+    """Linear weights in × out, kernels with their positions first: the same network."""
+    ops, shapes, turned = [], dict(network.graph.parameter_shapes), dict(tensors)
+    for op in network.graph.ops:
+        if "out_axis" in op.attributes:
+            name, dimensions = op.parameters["weight"], tensors[op.parameters["weight"]].ndim
+            turned[name] = np.moveaxis(tensors[name], (0, 1), (-1, -2))
+            shapes[name] = turned[name].shape
+            op = replace(op, attributes={**op.attributes, "out_axis": dimensions - 1, "in_axis": dimensions - 2})
+        ops.append(op)
+    return replace(network, graph=replace(network.graph, ops=tuple(ops), parameter_shapes=shapes)), turned
+
+
+@pytest.mark.parametrize("kind", ["mlp-relu", "cnn-tanh", "residual-relu"])
+def test_weights_may_be_stored_in_another_order_of_axes(kind: str) -> None:
+    network, tensors = ALL[kind](4)
+    other, turned = stored_the_other_way(network, moved(network, tensors, 9))
+    pairs = (network, tensors, other, turned), (other, turned, network, tensors)
+    for left_network, left, right_network, right in pairs:
+        one, two = Checkpoint("a", "safetensors", left), Checkpoint("b", "npz", right)
+        assert equivalent(one, [left_network], two, [right_network]).equivalent
+        for miss in near_misses(left, 1):
+            near = Checkpoint("a", "safetensors", miss)
+            assert not equivalent(near, [left_network], two, [right_network]).equivalent
+
+
 def test_one_file_read_in_two_ways_is_no_answer() -> None:
     (network, tensors), (other, _) = ALL["cnn-relu-max"](1), ALL["cnn-relu"](1)
     graph = replace(other.graph, parameter_shapes=network.graph.parameter_shapes)
