@@ -38,9 +38,10 @@ def check_chart(path: Path, force: bool) -> None:
         SurroundingsFailed: a PNG is wanted and Pillow is missing (code "missing-extra").
     """
     from nfn_cli.checkpoint.atomic_write import check_output
+    from nfn_cli.printable import printable
 
     if path.suffix.lower() not in KINDS:
-        raise WrongUsage("a chart is a .png or an .svg file", where=str(path))
+        raise WrongUsage("a chart is a .png or an .svg file", where=printable(path), fix="give the name such an ending")
     if path.suffix.lower() == ".png":
         _pillow()
     check_output(path, force)

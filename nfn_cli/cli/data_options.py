@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from nfn_cli.cli.options import words
 from nfn_cli.errors import WrongUsage
 
 ALIGNING = "How to align"
@@ -28,6 +29,7 @@ BatchNorm = Annotated[
         "--batch-norm",
         metavar="recompute|average",
         help="Measure the running statistics again on data, or average them like weights.",
+        autocompletion=words("recompute", "average"),
         rich_help_panel=_RUNNING,
     ),
 ]
@@ -58,4 +60,6 @@ def numbers(text: str | None, option: str) -> list[float] | None:
     try:
         return [float(word) for word in text.split(",")]
     except ValueError:
-        raise WrongUsage(f"{text!r} are not numbers with commas between them", where=option) from None
+        raise WrongUsage(
+            f"{text!r} are not numbers with commas between them", where=option, fix="for example 0.5,0.3,0.2"
+        ) from None

@@ -30,7 +30,13 @@ def edit_inr(
     ],
     style: Annotated[
         Optional[str],  # noqa: UP045 — typer reads these annotations on Python 3.10 too
-        typer.Option("--style", metavar="dilate|erode|contrast", help="What to do to the picture.", show_default=False),
+        typer.Option(
+            "--style",
+            metavar="dilate|erode|contrast",
+            help="What to do to the picture.",
+            autocompletion=o.words("dilate", "erode", "contrast"),
+            show_default=False,
+        ),
     ] = None,
     predictor: Annotated[
         Optional[str],  # noqa: UP045

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from nfn_cli.cli.options import words
+
 if TYPE_CHECKING:
     from nfn_cli.api import Model
     from nfn_cli.graph import NameOptions
@@ -35,7 +37,14 @@ DEFAULT_COORDINATES = "-1,1,row-column"
 Hidden = Annotated[
     str, typer.Option("--hidden", metavar="N[,N…]", help="Widths of the sine layers.", rich_help_panel=NETWORK)
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: cuda where there is one.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, or auto: cuda where there is one.",
+        autocompletion=words("auto", "cpu", "cuda"),
+    ),
+]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="On the CPU; 0: one a core.")]
 Range = Annotated[
     Optional[str],  # noqa: UP045

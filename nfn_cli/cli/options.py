@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -34,6 +35,11 @@ def _models(incomplete: str) -> list[str]:
     from nfn_cli.predictors.card import MODELS
 
     return [name for name in MODELS if name.startswith(incomplete)]
+
+
+def words(*known: str) -> Callable[[str], list[str]]:
+    """Completion of an option that takes one of a few words."""
+    return lambda incomplete: [word for word in known if word.startswith(incomplete)]
 
 
 _READING = "How to read the network"
@@ -80,7 +86,11 @@ Layers = Annotated[
 Pooling = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--pooling", metavar="none|average|max", help="Pooling between convolutions.", rich_help_panel=_READING
+        "--pooling",
+        metavar="none|average|max",
+        help="Pooling between convolutions.",
+        autocompletion=words("none", "average", "max"),
+        rich_help_panel=_READING,
     ),
 ]
 Omega = Annotated[
@@ -98,12 +108,19 @@ Concat = Annotated[
         "--concat",
         metavar="hidden-first|input-first",
         help="Order where an input joins hidden units.",
+        autocompletion=words("hidden-first", "input-first"),
         rich_help_panel=_READING,
     ),
 ]
 Residual = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--residual", metavar="yes|no", help="Whether blocks add their input.", rich_help_panel=_READING),
+    typer.Option(
+        "--residual",
+        metavar="yes|no",
+        help="Whether blocks add their input.",
+        autocompletion=words("yes", "no"),
+        rich_help_panel=_READING,
+    ),
 ]
 Arch = Annotated[
     Optional[str],  # noqa: UP045

@@ -81,7 +81,10 @@ def symmetry_report(
     if plot is not None or html is not None:
         from nfn_cli.cli.network_picture.written import check_files
 
-        check_files(plot, html, len(paths), force)
+        with session.guarded(", ".join(paths)):
+            check_files(plot, html, len(paths), force)
+        if session.code:
+            session.end()
 
     def handle(path: str) -> None:
         nonlocal shown

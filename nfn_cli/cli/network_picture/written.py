@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nfn_cli.cli.network_picture.drawing import Drawn
 from nfn_cli.errors import WrongUsage
+from nfn_cli.printable import printable
 from nfn_cli.symmetry.report import Report
 
 
@@ -24,7 +25,7 @@ def check_files(plot: Path | None, html: Path | None, inputs: int, force: bool) 
         check_chart(plot, force)
     if html is not None:
         if html.suffix.lower() not in (".html", ".htm"):
-            raise WrongUsage("a page is an .html file", where=str(html))
+            raise WrongUsage("a page is an .html file", where=printable(html), fix="give the name such an ending")
         check_output(html, force)
 
 
