@@ -23,9 +23,14 @@ def test_a_folder_appears_when_the_block_ends_and_not_before(tmp_path: Path) -> 
 def test_a_block_that_fails_leaves_the_old_folder(tmp_path: Path, error: type[BaseException]) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").write_text("old")
-    with pytest.raises(error), atomic_folder(tmp_path / "out", force=True) as made:
-        (made / "a").write_text("half")
-        raise error
+
+    def fails() -> None:
+        with atomic_folder(tmp_path / "out", force=True) as made:
+            (made / "a").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fails()
     assert (tmp_path / "out" / "a").read_text() == "old"
     assert os.listdir(tmp_path) == ["out"]
 
@@ -43,10 +48,14 @@ def test_what_else_the_folder_holds_stays_where_it_is_to_be_kept(tmp_path: Path)
 
 
 def test_a_folder_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    with pytest.raises(WrongUsage, match="exists"), atomic_folder(tmp_path / "out") as made:
-        (made / "a").write_text("mine")
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "b").write_text("theirs")
+    def late() -> None:
+        with atomic_folder(tmp_path / "out") as made:
+            (made / "a").write_text("mine")
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "b").write_text("theirs")
+
+    with pytest.raises(WrongUsage, match="exists"):
+        late()
     assert os.listdir(tmp_path / "out") == ["b"]
     assert os.listdir(tmp_path) == ["out"]
 
