@@ -1,122 +1,19 @@
-"""fuzz_mutations.py: one change to a file that knows the file's form: headers, archives, opcodes, fields. Knows bytes only."""
+"""fuzz_mutations.py: one change to a file that knows the file's form: headers, archives, JSON, tables. Knows bytes only."""
 
 from __future__ import annotations
 
 import io
-import itertools
 import json
-import pickletools
 import random
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from typing import Any
 
-NAMES = [
-    "weight",
-    "bias",
-    "fc1.weight",
-    "module.fc1.weight",
-    "running_var",
-    "lstm.weight_ih_l0",
-    "../../x",
-    "/etc/passwd",
-    "",
-]
-NAMES += [
-    "a\x1b[31m",
-    "\u202eevil",
-    "x\ny",
-    "\0",
-    "é" * 300,
-    "__metadata__",
-    "0",
-    "conv1.weight_g",
-    "CONSTANTS.c0",
-    "\ud800",
-]
-NUMBERS = [
-    0,
-    1,
-    -1,
-    2,
-    3,
-    7,
-    255,
-    256,
-    65535,
-    2**31 - 1,
-    2**31,
-    2**32,
-    2**53,
-    2**62,
-    2**63 - 1,
-    2**64,
-    -(2**63),
-    10**30,
-]
-JUNK: list[Any] = [None, True, 1.5, 1e308, -0.0, "", "x", [], {}, [1], [[]], {"a": 1}, *NUMBERS, *NAMES]
-DTYPES = [
-    "F32",
-    "F16",
-    "BF16",
-    "F64",
-    "I64",
-    "U8",
-    "BOOL",
-    "F8_E4M3",
-    "F4",
-    "C64",
-    "<f4",
-    "<f8",
-    "|O",
-    "<U5",
-    ">f4",
-    "<f4,<f4",
-]
-GLOBALS = [
-    "os system",
-    "builtins eval",
-    "collections OrderedDict",
-    "torch._utils _rebuild_tensor_v2",
-    "torch FloatStorage",
-]
-GLOBALS += [
-    "torch LongStorage",
-    "torch._utils _rebuild_parameter",
-    "torch.nn.modules.linear Linear",
-    "posix system",
-    "a\x1b[1m b",
-]
-OPCODES = [
-    b"N",
-    b"K\x05",
-    b"]",
-    b"}",
-    b")",
-    b"(",
-    b"0",
-    b"2",
-    b"\x85",
-    b"\x86",
-    b"R",
-    b"b",
-    b"t",
-    b"s",
-    b"u",
-    b"Q",
-    b".",
-    b"\x94",
-]
-OPCODES += [
-    b"h\x00",
-    b"q\x00",
-    b"j\xff\xff\xff\x7f",
-    b"r\xff\xff\xff\x7f",
-    b"\x8a\x09" + b"\xff" * 8 + b"\x7f",
-    b"\x8f",
-    b"\x93",
-]
+from fuzz_bytes import DTYPES, JUNK, NAMES, NUMBERS, changed_bytes
+from fuzz_pickles import changed_pickle
+from fuzz_protobuf import changed_protobuf, fields_of
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -131,7 +28,7 @@ def changed(data: bytes, draw: random.Random) -> bytes:
 def _form(data: bytes) -> Mutation:
     if data.startswith(b"PK\x03\x04"):
         return changed_zip
-    if data.startswith(b"\x93NUMPY"):
+    if data.startswith(b"\x93NUMPY") and len(data) >= 10:
         return changed_npy
     if data[8:9] == b"{" and len(data) > 8 and struct.unpack("<Q", data[:8])[0] < len(data):
         return changed_safetensors
@@ -139,33 +36,10 @@ def _form(data: bytes) -> Mutation:
         return changed_pickle
     if data.lstrip()[:1] in (b"{", b"["):
         return changed_json
-    if data[:1] == b"\x08" and _fields(data):
+    if data[:1] == b"\x08" and fields_of(data):
         return changed_protobuf
     text = data[:200]
     return changed_text if text.isascii() and b"\0" not in text else changed_bytes
-
-
-def changed_bytes(data: bytes, draw: random.Random) -> bytes:
-    out = bytearray(data)
-    for _ in range(draw.choice([1, 1, 2, 8])):
-        at = draw.randrange(len(out) + 1)
-        end = min(len(out), at + draw.choice([1, 2, 4, 8, 64, 1000]))
-        match draw.randrange(7):
-            case 0 if at < len(out):
-                out[at] ^= 1 << draw.randrange(8)
-            case 1:
-                out[at : at + 8] = struct.pack("<q", draw.choice([n for n in NUMBERS if -(2**63) <= n < 2**63]))
-            case 2:
-                del out[at:end]
-            case 3:
-                out[at:at] = out[at:end]
-            case 4:
-                out[at:end] = draw.randbytes(end - at)
-            case 5:
-                del out[at:]
-            case _:
-                out[at:at] = draw.randbytes(draw.choice([1, 4, 100]))
-    return bytes(out)
 
 
 def changed_text(data: bytes, draw: random.Random) -> bytes:
@@ -319,134 +193,9 @@ def changed_zip(data: bytes, draw: random.Random) -> bytes:
             at = draw.choice(talking) if talking and draw.random() < 0.8 else at
             members[at] = (members[at][0], changed(members[at][1], draw))
     out = io.BytesIO()
-    import warnings
-
     with warnings.catch_warnings(), zipfile.ZipFile(out, "w", draw.choice([0, 0, 0, zipfile.ZIP_DEFLATED])) as made:
         warnings.simplefilter("ignore")
         for name, content in members:
             made.writestr(zipfile.ZipInfo(name), content)
     whole = out.getvalue()
     return changed_bytes(whole, draw) if draw.random() < 0.05 else whole
-
-
-def changed_pickle(data: bytes, draw: random.Random) -> bytes:
-    """Opcodes left out, repeated, replaced; other numbers, names and classes. What follows the first pickle stays."""
-    try:
-        found = list(pickletools.genops(data))
-    except Exception:
-        return changed_bytes(data, draw)
-    starts = [position for _, _, position in found] + [found[-1][2] + 1]
-    pieces = [data[a:b] for a, b in itertools.pairwise(starts)]
-    for _ in range(draw.choice([1, 1, 1, 3])):
-        at = draw.randrange(len(pieces))
-        name, argument = found[at][0].name, found[at][1]
-        match draw.randrange(8):
-            case 0:
-                pieces[at] = b""
-            case 1:
-                pieces[at] *= 2
-            case 2:
-                pieces[at] = draw.choice(OPCODES)
-            case 3:
-                pieces[at] += draw.choice(OPCODES)
-            case 4:
-                pieces[at] = draw.choice(pieces)
-            case _:
-                pieces[at] = _other_argument(name, argument, pieces[at], draw)
-    return b"".join(pieces) + data[starts[-1] :]
-
-
-def _other_argument(name: str, argument: Any, piece: bytes, draw: random.Random) -> bytes:
-    if name in ("GLOBAL", "INST"):
-        module, _, attribute = draw.choice(GLOBALS).partition(" ")
-        return b"c" + f"{module}\n{attribute}\n".encode()
-    if isinstance(argument, str):
-        text = draw.choice([*NAMES, argument + "x", "cuda:0", "0", "1"]).encode("utf-8", "surrogatepass")
-        return b"X" + struct.pack("<I", len(text)) + text
-    if isinstance(argument, int) and name.startswith(("BININT", "LONG")):
-        return b"J" + struct.pack("<i", draw.choice([n for n in NUMBERS if abs(n) < 2**31] + [argument % 99 + 1]))
-    if isinstance(argument, int):
-        return b"h" + bytes([draw.randrange(256)])
-    return changed_bytes(piece, draw)
-
-
-def _fields(data: bytes) -> list[tuple[int, int, bytes]] | None:
-    """(number, wire type, content) of a message; None where it is none."""
-    found, at = [], 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        number, wire = tag >> 3, tag & 7
-        if at < 0 or number == 0:
-            return None
-        if wire == 0:
-            start = at
-            _, at = _varint(data, at)
-            content = data[start:at] if at > 0 else b""
-        elif wire in (1, 5):
-            width = 8 if wire == 1 else 4
-            content, at = data[at : at + width], at + width
-        elif wire == 2:
-            length, at = _varint(data, at)
-            content, at = data[at : at + length], at + length
-        else:
-            return None
-        if at < 0 or at > len(data):
-            return None
-        found.append((number, wire, content))
-    return found
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if not 0 <= at < len(data):
-            return 0, -1
-        value |= (data[at] & 0x7F) << shift
-        at += 1
-        if data[at - 1] < 0x80:
-            return value, at
-    return 0, -1
-
-
-def _spelled(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _message(fields: list[tuple[int, int, bytes]]) -> bytes:
-    parts = []
-    for number, wire, content in fields:
-        parts += [_spelled(number << 3 | wire), _spelled(len(content)) if wire == 2 else b"", content]
-    return b"".join(parts)
-
-
-def changed_protobuf(data: bytes, draw: random.Random) -> bytes:
-    """One field, at any depth, changed; lengths above it are right again."""
-    fields = _fields(data) if len(data) < 1 << 20 else None
-    if not fields:
-        return changed_bytes(data, draw) if draw.random() < 0.5 else draw.choice(NAMES).encode("utf-8", "replace")
-    at = draw.randrange(len(fields))
-    number, wire, content = fields[at]
-    match draw.randrange(10):
-        case 0:
-            del fields[at]
-        case 1:
-            fields.append(fields[at])
-        case 2:
-            fields[at] = (draw.randrange(1, 30), wire, content)
-        case 3:
-            fields[at] = (number, wire, draw.choice(fields)[2] if wire == 2 else content)
-        case _ if wire == 0:
-            fields[at] = (
-                number,
-                0,
-                _spelled(draw.choice(NUMBERS) % 2**64 if draw.random() < 0.5 else draw.randrange(30)),
-            )
-        case _ if wire == 2:
-            fields[at] = (number, 2, changed_protobuf(content, draw))
-        case _:
-            fields[at] = (number, wire, draw.randbytes(len(content)))
-    return _message(fields)
