@@ -39,7 +39,7 @@ def inr_classifier(
     ] = 0.2,
     mirrored: Annotated[float, typer.Option("--mirrored", min=0.0, max=0.5, help="Share shown mirrored.")] = 0.0,
     name: Annotated[Optional[str], typer.Option("--name", help="On the card.  [default: the folder's]")] = None,  # noqa: UP045
-    epochs: Annotated[Optional[int], typer.Option("--epochs", min=1)] = None,  # noqa: UP045
+    epochs: Annotated[Optional[int], typer.Option("--epochs", help="Default: that of the model.", min=1)] = None,  # noqa: UP045
     work: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--work", help="Folder for the log and checkpoints; a killed training resumes there."),
