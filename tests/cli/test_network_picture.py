@@ -20,7 +20,7 @@ from nfn_cli.cli.network_picture.drawn_report import drawn
 from nfn_cli.cli.network_picture.html_page import Answered, Failed, html_page
 from nfn_cli.cli.network_picture.lanes import lanes
 from nfn_cli.cli.network_picture.layer_rows import layer_rows, merged
-from nfn_cli.graph.model import Network
+from nfn_cli.graph.model import GraphInput, Network
 from nfn_cli.symmetry.solve import find_symmetry
 
 from ..symmetry import networks
@@ -68,6 +68,24 @@ def test_a_residual_sum_reads_two_rows_and_a_concatenation_has_the_colours_of_it
     joined = next(row for row in layer_rows(network, 0, find_symmetry([network]), {}) if row.title == "concat")
     assert len({number for number, _ in joined.outgoing}) == 2
     assert tensors
+
+
+def test_what_is_not_understood_is_a_hatched_row_with_its_reason() -> None:
+    builder = networks.Builder(0, [GraphInput("x", (None, 5))])
+    x = builder.act(builder.linear("x", "first", 8, 5), "relu")
+    x = builder.op("opaque", [x], shape=(None, 8), reason="zeta has no rule")
+    x = builder.op("sort", [builder.linear(x, "second", 9, 8)], shape=(None, 9))
+    opened = model(builder.network(builder.linear(x, "third", 2, 9), family="mlp"))
+    report = symmetry_report(opened)
+    found = drawn(opened, report)
+    assert {row.title: row.frozen for row in found[0].rows if row.frozen} == {
+        "opaque": "zeta has no rule",
+        "sort": "not understood",
+    }
+    shown = svg(picture(report, found))
+    assert "frozen: zeta has no rule" in shown
+    plain = model(networks.mlp(0, "relu"))
+    assert not any(row.frozen for row in drawn(plain, symmetry_report(plain))[0].rows)
 
 
 def test_segments_are_joined_and_never_lose_a_slot() -> None:

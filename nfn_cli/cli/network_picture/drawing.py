@@ -13,7 +13,7 @@ from nfn_cli.printable import printable
 from nfn_cli.symmetry.report import NetworkReport, Report, UnitSetReport
 
 _PITCH, _HEIGHT = 40.0, 32.0
-_BOX, _BAR, _LABEL, _MARGIN, _STRIP = 440.0, 92.0, 330.0, 18.0, 150.0
+_BOX, _BAR, _LABEL, _MARGIN, _STRIP = 440.0, 92.0, 400.0, 18.0, 150.0
 _SMALL = 11.0
 _ROWS = 48  # in a column, where there is more than one
 _MUTED = "#5a5a5a"
@@ -228,7 +228,7 @@ def _key(corner: Point) -> list[Mark]:
         x += wide
     x, y = corner[0], y + 20
     for colour, word, wide in ((DEAD, "dead", 70), (CONSTANT, "constant", 90), (DUPLICATE, "duplicate", 100)):
-        marks += [Box((x, y - 5), (12, 6), colour), Text((x + 17, y), word, size=_SMALL)]
+        marks += [Box((x, y - 8), (12, 8), colour, FIXED), Text((x + 17, y), word, size=_SMALL)]
         x += wide
     marks += [*hatched((x, y - 9), (16, 10), 5), Text((x + 22, y), "frozen: not understood", size=_SMALL)]
     return marks

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nfn_cli.graph.model import Network, Op
+from nfn_cli.symmetry.rules.registry import FACTOR_RULES, RULES
 from nfn_cli.symmetry.solve import Symmetry
 
 Segments = tuple[tuple[int, int], ...]  # (number of a unit set or −1 for what cannot move, slots), in order
@@ -45,7 +46,6 @@ class Row:
 
 def layer_rows(network: Network, number: int, symmetry: Symmetry, aliases: Mapping[str, str]) -> list[Row]:
     """The rows of one network, number `number` of its checkpoint, in the order of its graph; at most `MOST_ROWS`."""
-    reasons = _reasons(symmetry.opaque[number])
     rows: list[Row] = []
     row_of: dict[str, int] = {}
     for entry in network.graph.inputs:
@@ -54,7 +54,7 @@ def layer_rows(network: Network, number: int, symmetry: Symmetry, aliases: Mappi
         rows.append(Row("input", shape, ()))
     for op in network.graph.ops:
         read = tuple(dict.fromkeys(row_of[name] for name in op.inputs if name in row_of))
-        row = _row(op, read, network, reasons)
+        row = _row(op, read, network)
         if row is None and len(read) == 1:
             row_of[op.output] = read[0]
             rows[read[0]].words += [word for word in [_word(op)] if rows[read[0]].words[-1:] != [word]]
@@ -71,7 +71,7 @@ def layer_rows(network: Network, number: int, symmetry: Symmetry, aliases: Mappi
     return rows
 
 
-def _row(op: Op, read: tuple[int, ...], network: Network, reasons: Mapping[str, str]) -> Row | None:
+def _row(op: Op, read: tuple[int, ...], network: Network) -> Row | None:
     """None for what is a word in another row."""
     name = next(iter(op.parameters.values()), "")
     title = name.rpartition(".")[0] or name
@@ -80,8 +80,8 @@ def _row(op: Op, read: tuple[int, ...], network: Network, reasons: Mapping[str, 
     if op.kind in _LAYERS:
         shape = network.graph.parameter_shapes.get(op.parameters.get("weight", ""), ())
         return Row(title or op.kind, _layer_detail(op, shape), read)
-    if op.kind == "opaque" or op.kind in reasons:
-        reason = str(op.attributes.get("reason") or reasons.get(op.kind) or "no rule for it")
+    if not _understood(op):
+        reason = str(op.attributes.get("reason") or "not understood")
         return Row(title or op.kind, op.kind if title else "", read, frozen=reason)
     if op.kind in _JOINS and len(op.inputs) > 1:
         return Row(_JOINS[op.kind], "", read)
@@ -89,6 +89,10 @@ def _row(op: Op, read: tuple[int, ...], network: Network, reasons: Mapping[str, 
         shape = network.graph.parameter_shapes.get(name, ())
         return Row(name, f"parameter {' × '.join(map(str, shape))}", read)
     return None
+
+
+def _understood(op: Op) -> bool:
+    return op.kind != "opaque" and (op.kind in RULES or op.kind in FACTOR_RULES)
 
 
 def _layer_detail(op: Op, shape: Sequence[int]) -> str:
@@ -114,11 +118,6 @@ def _word(op: Op) -> str:
     return op.kind.replace("_", " ")
 
 
-def _reasons(opaque: Sequence[str]) -> dict[str, str]:
-    """Kind of op -> what the report says of it, for entries that start with the kind."""
-    return {entry.split(" ")[0].rstrip(":,("): entry for entry in opaque if entry}
-
-
 def _segments(
     op: Op, before: Sequence[Segments], symmetry: Symmetry, aliases: Mapping[str, str]
 ) -> tuple[Segments, Segments]:
@@ -132,7 +131,7 @@ def _segments(
         return into, out
     if op.kind == "concat":
         return merged(joined), merged(joined)
-    return first, () if op.kind == "opaque" else first
+    return first, first if _understood(op) else ()
 
 
 def _along(tensor: str, dim: int, symmetry: Symmetry) -> Segments:
