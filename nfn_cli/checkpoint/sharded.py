@@ -210,4 +210,11 @@ def _load_index(path: Path) -> dict[str, Any]:
         raise Refused("the index is not valid JSON", code="bad-index") from None
     if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
         raise Refused("the index has no weight_map", code="bad-index")
+    try:
+        json.dumps(index, ensure_ascii=False).encode("utf-8")
+    except (
+        UnicodeEncodeError,
+        RecursionError,
+    ):  # JSON can spell half of a surrogate pair, which no writer could put back
+        raise Refused("a name in the index is not valid Unicode", code="bad-index") from None
     return index

@@ -28,7 +28,16 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
         "graph-network",
         "a graph network",
     ),
-    (r"(^|[./_])masks?$|weight_mask|_orig$", "masked", "a network with masked or pruned weights"),
+    (
+        r"(weight|kernel)_[guv]$|(^|[./])parametrizations[./]",
+        "reparametrized",
+        "a weight that is made from other tensors",
+    ),
+    (
+        r"(^|[./_])masks?$|weight_mask|_orig$",
+        "masked",
+        "a network with masked, pruned or spectrally normalized weights",
+    ),
     (
         r"embed(ding)?s?[./_]?\d*[./](weight|embedding)|word_embed|token_embed",
         "embedding",
@@ -43,6 +52,8 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
     ),
 )
 
+_FIXES = {"reparametrized": "remove weight_norm, spectral_norm or the parametrization before saving"}
+
 
 def refuse_foreign(shapes: Mapping[str, Shape]) -> None:
     """Raise for what the names give away.
@@ -54,7 +65,9 @@ def refuse_foreign(shapes: Mapping[str, Shape]) -> None:
         lower = name.lower()
         for pattern, code, what in _PATTERNS:
             if re.search(pattern, lower):
-                raise Refused(f"{what}, which is not analysed", where=printable(name), code=code)
+                raise Refused(
+                    f"{what}, which is not analysed", where=printable(name), fix=_FIXES.get(code, ""), code=code
+                )
         if len(shape) == 2 and re.search(r"(^|[./])(g?conv\w*?)\d*[./]weight$", lower):
             raise Refused(
                 "a convolution whose weight is a matrix: a graph network, which is not analysed",

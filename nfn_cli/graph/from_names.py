@@ -234,7 +234,8 @@ class _Build:
         return value
 
     def _signs_matter(self) -> bool:
-        return self.told.pooling not in ("none", "average") and ACTIVATIONS[self.functions[-1]].parity == "odd"
+        free = self.ops[-1].kind.endswith("_norm") or ACTIVATIONS[self.functions[-1]].parity == "odd"
+        return free and self.told.pooling not in ("none", "average")
 
     def _no_room(self, before: Layer, after: Layer) -> bool:
         numbered = before.module[:-1] == after.module[:-1] and before.module[-1:] and before.module[-1].isdigit()

@@ -166,3 +166,10 @@ def test_a_weight_without_inputs(tmp_path: Path) -> None:
     arrays = {"fc1.weight": np.ones((5, 0), np.float32), "fc1.bias": np.ones(5, np.float32)}
     save_file(arrays | {"fc2.weight": np.ones((2, 5), np.float32)}, tmp_path / "m.safetensors", {"activation": "relu"})
     assert nfn_cli.symmetry_report(tmp_path / "m.safetensors").as_json()["networks"]
+
+
+def test_an_index_of_shards_with_half_a_character(tmp_path: Path) -> None:
+    save_file({"fc.weight": np.ones((2, 2), np.float32)}, tmp_path / "a.safetensors")
+    index = {"metadata": {"\ud800": 1}, "weight_map": {"fc.weight": "a.safetensors"}}
+    (tmp_path / "m.json").write_text(json.dumps(index))
+    assert refusal(lambda: nfn_cli.load(tmp_path / "m.json")).code == "bad-index"
