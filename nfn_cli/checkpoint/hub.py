@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nfn_cli.checkpoint.sharded import shard_names
-from nfn_cli.errors import SurroundingsFailed, WrongUsage
+from nfn_cli.errors import NfnError, SurroundingsFailed, WrongUsage
 from nfn_cli.printable import printable
 
 PREFIX = "hf://"
@@ -28,7 +28,7 @@ def fetched(source: str) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import (
             EntryNotFoundError,
-            HfHubHTTPError,
+            GatedRepoError,
             LocalEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
@@ -50,6 +50,12 @@ def fetched(source: str) -> Path:
                 download(f"{beside}{shard}")
     except RevisionNotFoundError:
         raise SurroundingsFailed("the hub has no such revision", code="hub-not-found") from None
+    except GatedRepoError:
+        raise SurroundingsFailed(
+            "the repository is gated",
+            fix="ask for access on its page and log in with `hf auth login`, or set HF_TOKEN",
+            code="hub-gated",
+        ) from None
     except RepositoryNotFoundError:
         raise SurroundingsFailed("the hub has no such repository, or it is private", code="hub-not-found") from None
     except LocalEntryNotFoundError:
@@ -58,9 +64,12 @@ def fetched(source: str) -> Path:
         ) from None
     except EntryNotFoundError:
         raise SurroundingsFailed("the repository has no such file", code="hub-not-found") from None
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except NfnError:
+        raise
+    except Exception as error:
+        # a connection that breaks off raises what the library's transport has, and that changes with its version
         reason = printable(str(error).split("\n")[0], 100)
         raise SurroundingsFailed(f"the hub could not be reached ({reason})", code="hub-unreachable") from None
-    with suppress(EntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+    with suppress(Exception):  # as above; a config.json is a help, not a need
         download(f"{beside}config.json")
     return path
