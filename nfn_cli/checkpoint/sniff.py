@@ -109,7 +109,9 @@ def _is_onnx(head: bytes, path: Path) -> bool:
 
 
 def _has_version(fields: list[tuple[int, int, int]]) -> bool:
-    return any(n == 1 and wire == 0 and 0 < value < 1000 for n, wire, value in fields)
+    # a field that is there twice means its last value, and only that is written again
+    versions = [value for n, wire, value in fields if (n, wire) == (1, 0)]
+    return 0 < next(reversed(versions), 0) < 1000
 
 
 def _is_saved_model(head: bytes, path: Path) -> bool:

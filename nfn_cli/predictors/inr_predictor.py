@@ -151,7 +151,7 @@ def _loaded(folder: Path, _written: int) -> InrPredictor:
         return assemble_inr(card, tensors)
     except NfnError:
         raise
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
         raise Refused("card.json and weights.safetensors do not fit", where=str(folder), code="bad-predictor") from None
 
 

@@ -135,7 +135,7 @@ def _loaded(folder: Path, _written: int) -> Predictor:
         return assemble(card, tensors)
     except NfnError:
         raise
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
         raise Refused("card.json and weights.safetensors do not fit", where=str(folder), code="bad-predictor") from None
 
 
@@ -144,13 +144,15 @@ def assemble(card: Card, tensors: Mapping[str, Tensor]) -> Predictor:
     encoder = KINDS[card.model](card.taken, card.encoder, _under(tensors, _ENCODER))
     members = tuple(_network(encoder, card.architecture, tensors, f"members.{i}.") for i in range(card.members))
     interval: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in card.interval.items()}
+    calibrated = Interval(**interval)
+    calibrated.around(np.array([0.5]))  # a card may say anything: what does not compute is refused now
     typicality = Typicality(
         Distance(**{name: tensor.double() for name, tensor in _under(tensors, _DISTANCE).items()}),
         _network(encoder, card.contrast, tensors, "contrast."),
         float(card.in_distribution["largest_distance"]),
         float(card.in_distribution["least_log_odds"]),
     )
-    return Predictor(card, encoder, members, Interval(**interval), typicality)
+    return Predictor(card, encoder, members, calibrated, typicality)
 
 
 def tensors_of_predictor(

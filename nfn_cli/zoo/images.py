@@ -179,6 +179,8 @@ def _read_npz(path: Path, whole: bool) -> tuple[ImageSet, ImageSet | None]:
 def _set(images: Array, labels: Array) -> ImageSet:
     if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
         raise ValueError("a member is no array")
+    if images.ndim not in (3, 4):
+        raise ValueError(f"images of shape {images.shape}")
     return ImageSet(images[..., None] if images.ndim == 3 else images, labels)
 
 

@@ -176,7 +176,7 @@ def _read_layout(path: Path) -> ZooLayout:
                     f"{printable(entry['varname'])} has shape {shape} but {span[1] - span[0]} columns", where=str(path)
                 )
             spans.setdefault(layer, {})[role] = (span, shape)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise Refused(f"layout.csv cannot be understood ({printable(error)})", where=printable(path)) from None
     layers = []
     for layer, roles in spans.items():

@@ -173,3 +173,36 @@ def test_an_index_of_shards_with_half_a_character(tmp_path: Path) -> None:
     index = {"metadata": {"\ud800": 1}, "weight_map": {"fc.weight": "a.safetensors"}}
     (tmp_path / "m.json").write_text(json.dumps(index))
     assert refusal(lambda: nfn_cli.load(tmp_path / "m.json")).code == "bad-index"
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
+def test_images_that_are_no_pictures(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.savez(tmp_path / "i.npz", images=np.zeros(shape, np.uint8), labels=np.zeros(2, np.uint8))
+    assert refusal(lambda: read_images(tmp_path / "i.npz", None)).code == "bad-images"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("knots", []), ("knots", "x"), ("spreads", [1.0]), ("quantile", None), ("level", [])]
+)
+def test_an_interval_that_cannot_be_computed(tmp_path: Path, key: str, value: Any) -> None:
+    folder = Path(nfn_cli.__file__).parents[1] / "models" / "generalization-cifar10gs-relu"
+    card = json.loads((folder / "card.json").read_text())
+    load_predictor(str(folder))  # the control
+    card["interval"][key] = value
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    (tmp_path / "weights.safetensors").write_bytes((folder / "weights.safetensors").read_bytes())
+    if key == "level":  # told, not computed with
+        load_predictor(str(tmp_path))
+    else:
+        assert refusal(lambda: load_predictor(str(tmp_path))).code == "bad-predictor"
+
+
+def test_an_onnx_model_whose_version_is_there_twice(tmp_path: Path) -> None:
+    """The last counts: with the first, an output would be written that nobody takes for ONNX."""
+    from tests.graph.onnx_maker import Maker
+
+    m = Maker(["n", 5])
+    path = m.save(tmp_path / "m.onnx", m.linear(m.node("Relu", m.linear("x", 5, 6)), 6, 2))
+    assert nfn_cli.load(path).container == "onnx"  # the control
+    path.write_bytes(path.read_bytes() + b"\x08\x00")
+    assert refusal(lambda: nfn_cli.load(path)).code == "protobuf"
