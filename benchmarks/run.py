@@ -89,7 +89,11 @@ GROUPS: dict[str, Group] = {
     ),
     "strangers": Group(
         ["strangers.py --data {data}/checkpoints"],
-        {"agree": share("strangers' files answered as a person would", "≥", 1.0)},
+        {
+            "agree": share("strangers' files answered as the reviewed table says", "≥", 1.0),
+            "analysed": share("strangers' MLPs and CNNs, readable without running code, analysed", "≥", 0.95),
+            "analysed-all": Promise("the same in any container, Keras files and pickled programs included", "{:.2%}"),
+        },
     ),
     "identity": Group(
         ["identity.py --cases 500 --width 256"],

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from figures import figure
+
 import nfn_cli
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -99,6 +101,9 @@ def main() -> None:
     readable = [row for row in networks if row.expected == "analyse"]
     for name, among in (("whose tensors can be read without running code", readable), ("in any container", networks)):
         print(f"{sum(row.said == 'analyse' for row in among)} of {len(among)} MLPs and CNNs {name} analysed")
+    figure("agree", sum(row.agrees for row in found) / len(found))
+    figure("analysed", sum(row.said == "analyse" for row in readable) / len(readable))
+    figure("analysed-all", sum(row.said == "analyse" for row in networks) / len(networks))
     sys.exit(0 if all(row.agrees for row in found) else 1)
 
 
