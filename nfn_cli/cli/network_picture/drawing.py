@@ -137,7 +137,7 @@ def _row(row: Row, corner: Point, sets: dict[int, UnitSetReport]) -> list[Mark]:
     second = " · ".join(part for part in [row.detail, *row.words] if part)
     if row.frozen:
         second = f"frozen: {row.frozen}"
-    title, below = printable(row.title, 38), printable(second, 50)
+    title, below = printable(row.title, 38), printable(second, 45)
     marks.append(Text((middle, y + (13 if below else 20)), title, size=12.0, bold=True))
     if below:
         marks.append(Text((middle, y + 26), below, size=10.0))
