@@ -252,6 +252,7 @@ def main() -> None:
         if not figures:
             print(f"{name}: left as it was, the benchmark measured nothing", file=sys.stderr)
             continue
+        results = read()  # another run may have written meanwhile
         results["groups"][name] = {
             "commands": list(GROUPS[name].commands),
             "date": time.strftime("%Y-%m-%d", time.gmtime(started)),
