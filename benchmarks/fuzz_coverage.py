@@ -22,9 +22,16 @@ def guided(seconds: float, keep: Path) -> None:
     for parser in PARSERS:
         place = keep / "coverage" / parser
         place.mkdir(parents=True, exist_ok=True)
-        limits = [f"-max_total_time={max(1, int(seconds / len(PARSERS)))}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536"]
+        limits = [
+            f"-max_total_time={max(1, int(seconds / len(PARSERS)))}",
+            "-timeout=10",
+            "-rss_limit_mb=2048",
+            "-max_len=65536",
+        ]
         run = subprocess.run(
-            [sys.executable, __file__, parser, *limits, f"-artifact_prefix={place}/"], stderr=subprocess.PIPE, check=False
+            [sys.executable, __file__, parser, *limits, f"-artifact_prefix={place}/"],
+            stderr=subprocess.PIPE,
+            check=False,
         )
         last = [line for line in run.stderr.decode("utf-8", "replace").splitlines() if line.startswith(("Done", "#"))]
         print(f"{parser}: exit {run.returncode}; {last[-1] if last else ''}")
@@ -39,7 +46,7 @@ def _target(parser: str, place: Path) -> Callable[[bytes], None]:
     from nfn_cli.checkpoint import numpy_file, pickle_scan, protobuf_scan, safetensors_file, tree_pickle, zip_guard
     from nfn_cli.errors import NfnError
     from nfn_cli.graph.stored_graph import graph_from_text
-    from nfn_cli.graph.torchscript.code import parse_code
+    from nfn_cli.graph.torchscript.code import Code
 
     def file(data: bytes) -> Path:
         place.write_bytes(data)
@@ -57,7 +64,7 @@ def _target(parser: str, place: Path) -> Callable[[bytes], None]:
         "zip": members,
         "protobuf": lambda data: protobuf_scan.top_level_fields(file(data)),
         "npy": lambda data: numpy_file.read_npy(file(b"\x93NUMPY\x01\x00" + data)),
-        "script": lambda data: parse_code(data.decode("utf-8", "replace")),
+        "script": lambda data: Code({"f": data.decode("utf-8", "replace")}).find("f.m"),
         "graph": lambda data: graph_from_text(data.decode("utf-8", "replace"), {}),
     }
 

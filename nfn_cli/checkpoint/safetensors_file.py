@@ -28,6 +28,7 @@ from nfn_cli.printable import printable
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 _METADATA = "__metadata__"
+_MOST_TENSORS = 200_000
 _PIECE = 1 << 20  # entries of a computed tensor that are written at a time
 
 
@@ -103,6 +104,9 @@ def read_header(handle: BinaryIO, size: int) -> Header:
     text = handle.read(length)
     if len(text) < length:
         raise _broken("the file ends within its header", "truncated")
+    # counted before it is parsed: a million tiny tensors make objects many times larger than their text
+    if text.count(b"data_offsets") > _MOST_TENSORS:
+        raise Refused(f"the header names more than {_MOST_TENSORS:,} tensors", code="too-large")
     parsed = _parse(text)
     metadata = parsed.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):

@@ -94,3 +94,11 @@ def test_names_of_control_characters_never_reach_the_terminal(tmp_path: Path, co
         assert raw(run.out) == set()
         assert raw(run.err) == set()
         assert "Traceback" not in run.err
+
+
+def test_a_million_tiny_tensors_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    one = b'"t%d":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]}'
+    text = b"{" + b",".join(one % (i, i, i + 1) for i in range(1_000_000)) + b"}"
+    with pytest.raises(NfnError) as caught:
+        nfn_cli.load(headed(tmp_path / "m", text, b"\0" * 1_000_000))
+    assert caught.value.code == "too-large"
