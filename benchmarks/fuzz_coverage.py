@@ -72,7 +72,8 @@ def _target(parser: str, place: Path) -> Callable[[bytes], None]:
         try:
             parsers[parser](data)
         except NfnError as error:
-            assert str(error).isprintable()
+            if not str(error).isprintable():
+                raise RuntimeError(f"unprintable: {error!r}") from error
 
     return one
 
