@@ -79,6 +79,13 @@ GROUPS: dict[str, Group] = {
             "densenet121-canonicalize": Promise("canonicalize of DenseNet-121, seconds", "{:.1f}", ("≤", 6.0)),
         },
     ),
+    "size": Group(
+        ["size.py --megabytes 4096 --limit 1024"],
+        {
+            "addresses": times("canonicalize of a 4 GiB chain: all addresses it takes, beside the file", "≤", 0.25),
+            "time": Promise("its time, beside copying the file", "{:.1f}×"),
+        },
+    ),
     "coverage": Group(
         ["coverage.py --table"],
         {

@@ -23,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from figures import figure
 
 INPUTS, OUTPUTS, ROWS = 64, 16, 512
 _RUN = """
@@ -108,6 +109,9 @@ def main() -> None:
         write_chain(source, given.width, layers)
         found = canonicalize(source, Path(folder) / "out.safetensors", given.limit)
     print(json.dumps(asdict(found) | {"times_a_copy": found.seconds / found.copy_seconds}))
+    if found.code == 0 and found.peak_addresses is not None:
+        figure("addresses", found.peak_addresses / found.file)
+        figure("time", found.seconds / found.copy_seconds)
     sys.exit(0 if found.code == 0 else 1)
 
 
