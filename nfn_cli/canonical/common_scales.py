@@ -9,6 +9,7 @@ import numpy as np
 
 from nfn_cli.canonical.coupling import BoolArray, Coupling, Side
 from nfn_cli.canonical.pulls import energy_factor
+from nfn_cli.errors import Refused
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FloatArray
 
@@ -55,6 +56,8 @@ class CommonScales:
         a, energy = self._energies(x, weight)
         if not len(energy):
             return
+        if not np.isfinite(energy).all():
+            raise Refused("weights are too large: their squares are not finite", code="weights-too-large")
         energy = energy / energy.max()
         t = np.zeros(self.count)
         for _ in range(50):

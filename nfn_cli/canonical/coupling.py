@@ -199,7 +199,8 @@ def _energy(part: np.ndarray[Any, np.dtype[Any]], largest: bool) -> FloatArray:
         return np.asarray(np.abs(part).max(axis=2, initial=0.0), np.float64)
     wide = part.astype(np.float64)
     if part.shape[2] == 1:
-        return np.asarray(np.square(wide, out=wide)[:, :, 0])
+        with np.errstate(over="ignore"):  # what is infinite is refused where it is used
+            return np.asarray(np.square(wide, out=wide)[:, :, 0])
     return np.asarray(np.einsum("rck,rck->rc", wide, wide))
 
 

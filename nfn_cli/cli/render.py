@@ -84,7 +84,7 @@ def symmetry(report: Mapping[str, Any]) -> None:
         )
         check = network["check"]
         if check["passed"] is None:
-            line("check: could not be run on this network")
+            line("check: none, outputs of this network cannot be compared")
         else:
             verdict = "outputs unchanged" if check["passed"] else "FAILED, please report this"
             line(

@@ -7,10 +7,13 @@ from math import factorial, log10
 import numpy as np
 import pytest
 
+from nfn_cli.canonical import CanonicalOptions, canonicalize
 from nfn_cli.checkpoint import Checkpoint
 from nfn_cli.errors import Refused
 from nfn_cli.symmetry import act, random_element, read_element, symmetry_report, write_element
 from nfn_cli.symmetry.element_file import GroupElement
+from nfn_cli.symmetry.report import _Trial
+from nfn_cli.symmetry.solve import find_symmetry
 
 from .networks import ALL, Tensors, autoencoder, cnn, mlp
 
@@ -82,6 +85,39 @@ def test_weights_that_are_not_finite_are_refused_by_name() -> None:
     tensors["layers.1.bias"][0] = np.nan
     with pytest.raises(Refused, match=r"layers\.1\.bias"):
         symmetry_report(checkpoint(tensors), [network])
+
+
+def test_a_check_that_rounding_alone_would_fail_refutes_nothing() -> None:
+    """Of a sine whose argument is 1e20 not even the sign of the result is known in float64."""
+    network, tensors = mlp(0, "sin")
+    passed = []
+    for size in (1.0, 1e20):
+        wild = {**tensors, "layers.1.weight": tensors["layers.1.weight"] * size}
+        passed.append(symmetry_report(checkpoint(wild), [network], seed=3).networks[0].check.passed)
+    assert passed == [True, None]
+
+
+def test_outputs_that_are_no_numbers_refute_nothing() -> None:
+    network, tensors = cnn(0, "relu")
+    variance = next(name for name in tensors if name.endswith("running_var"))
+    report = symmetry_report(checkpoint({**tensors, variance: -np.abs(tensors[variance])}), [network])
+    assert report.networks[0].check.passed is None
+    assert report.passed
+
+
+def test_a_wrong_symmetry_is_refuted() -> None:
+    """The control: the check can fail. Scales of relu do not keep a network of tanh."""
+    network, tensors = mlp(0, "tanh")
+    claimed = find_symmetry([mlp(0, "relu")[0]])
+    trial = _Trial(checkpoint(tensors), claimed, [], 0, 3)
+    assert trial.run(network, [])[0].passed is False
+
+
+def test_weights_whose_squares_are_not_finite_are_refused() -> None:
+    network, tensors = mlp(0, "relu")
+    tensors["layers.1.weight"] = tensors["layers.1.weight"] * 1e200
+    with pytest.raises(Refused, match="squares"):
+        canonicalize(checkpoint(tensors), [network], CanonicalOptions())
 
 
 def test_tensors_that_two_ops_share_are_kept_consistent() -> None:

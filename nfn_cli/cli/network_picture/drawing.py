@@ -59,7 +59,9 @@ def _heading(report: Report) -> list[tuple[str, float]]:
 def verdict(passed: bool, check: dict[str, object]) -> str:
     """What the numerical check found, in a sentence."""
     if check["passed"] is None:
-        return "check: could not be run on this network" if passed else "check: FAILED, please report this"
+        return (
+            "check: none, outputs of this network cannot be compared" if passed else "check: FAILED, please report this"
+        )
     change = "not finite" if check["relative_change"] is None else f"{check['relative_change']:.1e}"
     said = "outputs unchanged" if check["passed"] else "FAILED, please report this: outputs changed"
     return f"check: {said} under {check['elements']} random group elements (largest relative change {change})"
