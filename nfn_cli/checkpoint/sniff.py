@@ -6,6 +6,7 @@ One table, tried from top to bottom. A new container is one line here and one re
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,12 @@ def _is_saved_model(head: bytes, path: Path) -> bool:
     return bool(fields) and fields is not None and {(n, wire) for n, wire, _ in fields} == {(1, 0), (2, 2)}
 
 
+def _is_flax(head: bytes, _: Path) -> bool:
+    # msgpack as flax.serialization writes it: a map whose first key is a name; an array is extension 1 that holds a triple
+    named = re.match(rb"(?:[\x81-\x8f]|\xde..|\xdf....)[\xa1-\xbf][ -~]", head, re.DOTALL)
+    return bool(named and re.search(rb"(?:\xc7.|\xc8..|\xc9....)\x01\x93", head, re.DOTALL))
+
+
 def _is_protobuf(head: bytes, path: Path) -> bool:
     fields = top_level_fields(path) if head[0] & 7 in (0, 1, 2, 5) else None
     return bool(fields)
@@ -149,6 +156,7 @@ _TABLE: tuple[tuple[str, Callable[[bytes, Path], bool]], ...] = (
     ("safetensors-sharded", _is_index),
     ("old-pickle", _is_old_pickle),
     ("text", _is_text),
+    ("flax", _is_flax),
     ("onnx", _is_onnx),
     ("saved-model", _is_saved_model),
     ("protobuf", _is_protobuf),
