@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 from nfn_cli.errors import Refused
 from nfn_cli.graph.names import NaturalKey, TensorName, natural_key, parse_name, stem_and_number
@@ -161,7 +162,7 @@ def _orientation(
         if roles["weight"].channels_last:
             votes[True] = name
         elif "bias" in roles:
-            size = max(shapes[roles["bias"].full], default=1)
+            size = prod(shapes[roles["bias"].full])
             if shape[0] == size != shape[-1]:
                 votes[False] = name
             elif shape[-1] == size != shape[0] and len(shape) == 2:
@@ -201,7 +202,7 @@ def _weighted(
     out_axis, in_axis = (rank - 1, rank - 2) if transposed else (0, 1)
     tensors = {"weight": name}
     if "bias" in roles:
-        size = max(shapes[roles["bias"].full], default=1)
+        size = prod(shapes[roles["bias"].full])
         if size == shape[out_axis]:
             pass
         elif kind == "conv" and size == shape[in_axis]:  # a transposed convolution keeps (in, out, k)

@@ -163,6 +163,13 @@ def test_numpy_layouts() -> None:
     assert network.graph.ops[0].attributes["in_axis"] == 0
 
 
+def test_a_bias_is_one_number_for_each_unit() -> None:
+    shapes = {"a.weight": (4, 3), "a.bias": (4, 1), "b.weight": (2, 4), "b.bias": (2,)}
+    assert networks_from_names(checkpoint(shapes), RELU)
+    with pytest.raises(Refused, match=r"a\.bias.*12 entries"):
+        networks_from_names(checkpoint({**shapes, "a.bias": (4, 3)}), RELU)
+
+
 def test_maximum_pooling_is_not_excluded_without_a_word_about_it() -> None:
     shapes = {"conv1.weight": (4, 1, 3, 3), "conv2.weight": (5, 4, 3, 3), "fc.weight": (2, 5)}
     (network,) = networks_from_names(checkpoint(shapes), NameOptions(activation="tanh"))
