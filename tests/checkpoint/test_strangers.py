@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import nfn_cli
 from nfn_cli import NameOptions
 from nfn_cli.errors import NfnError
 
+from ..benchmark_scripts import benchmark
 from ..shared_data import shared_data
 
 RELU = NameOptions(activation="relu")
@@ -30,14 +29,7 @@ def groups(path: Path, options: NameOptions = RELU) -> list[str]:
 
 def test_the_table_holds() -> None:
     folder = shared_data("checkpoints")
-    place = Path(__file__).parents[2] / "benchmarks" / "strangers.py"
-    spec = importlib.util.spec_from_file_location("strangers", place)
-    assert spec is not None
-    assert spec.loader is not None
-    benchmark = importlib.util.module_from_spec(spec)
-    sys.modules["strangers"] = benchmark
-    spec.loader.exec_module(benchmark)
-    found = list(benchmark.rows(folder))
+    found = list(benchmark("strangers").rows(folder))
     assert [row for row in found if not row.agrees] == []
     readable = [row for row in found if row.network != "-" and row.expected == "analyse"]
     assert sum(row.said == "analyse" for row in readable) >= 0.95 * len(readable)

@@ -7,7 +7,6 @@ import os
 import resource
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,11 @@ import pytest
 
 from nfn_cli.canonical.blocks import BlockMatrix, Room
 from nfn_cli.checkpoint import load, mapped_tensors
+from tests.benchmark_scripts import benchmark
 from tests.cli.running import ROOT, nfn
 
 SIZE = ROOT / "benchmarks" / "size.py"
 MIB = 1 << 20
-
-
-def benchmark() -> Any:
-    """The benchmark as a module (benchmarks are scripts, not a package)."""
-    spec = spec_from_file_location("size_benchmark", SIZE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def bytes_under_a_limit(code: str, limit: int) -> int:
@@ -44,7 +33,7 @@ def bytes_under_a_limit(code: str, limit: int) -> int:
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("size") / "chain.safetensors"
-    benchmark().write_chain(path, 2048, 37)  # 36 layers of 16 MiB
+    benchmark("size").write_chain(path, 2048, 37)  # 36 layers of 16 MiB
     return path
 
 
@@ -52,19 +41,19 @@ def test_a_file_that_the_limit_lets_nobody_load_is_canonicalized(chain: Path, tm
     limit = 600
     load_whole = f"import numpy, nfn_cli; numpy.fromfile({str(chain)!r}, numpy.uint8)"
     assert bytes_under_a_limit(load_whole, limit) != 0, "the limit does not bind"
-    found = benchmark().canonicalize(chain, tmp_path / "limited.safetensors", limit)
+    found = benchmark("size").canonicalize(chain, tmp_path / "limited.safetensors", limit)
     assert found.code == 0, found.message
 
 
 @pytest.mark.slow
 def test_the_limit_changes_no_byte(chain: Path, tmp_path: Path) -> None:
-    assert benchmark().canonicalize(chain, tmp_path / "limited.safetensors", 600).code == 0
+    assert benchmark("size").canonicalize(chain, tmp_path / "limited.safetensors", 600).code == 0
     assert nfn("canonicalize", chain, "-o", tmp_path / "free.safetensors").code == 0
     assert (tmp_path / "limited.safetensors").read_bytes() == (tmp_path / "free.safetensors").read_bytes()
 
 
 def test_too_little_memory_is_said_in_one_line_and_leaves_nothing(chain: Path, tmp_path: Path) -> None:
-    found = benchmark().canonicalize(chain, tmp_path / "out.safetensors", 330)
+    found = benchmark("size").canonicalize(chain, tmp_path / "out.safetensors", 330)
     assert found.code == 4
     assert "memory" in found.message
     assert "Traceback" not in found.message
