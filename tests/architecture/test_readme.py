@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
-from types import ModuleType
 
-ROOT = Path(__file__).parents[2]
-
-
-def benchmark(name: str) -> ModuleType:
-    # by path: a package of that name may be installed
-    spec = importlib.util.spec_from_file_location(f"nfn_benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-    return module
+from ..benchmark_scripts import ROOT, benchmark
 
 
 def between(name: str) -> str:
@@ -42,6 +24,28 @@ def test_the_table_of_architectures_is_the_benchmarks_own() -> None:
 
 def test_the_table_of_predictors_is_that_of_their_cards() -> None:
     assert between("predictors") == benchmark("predictors").table()
+
+
+def figures_table() -> str:
+    figures, run = benchmark("figures"), benchmark("run")
+    table: str = figures.table(figures.read(), {name: group.promises for name, group in run.GROUPS.items()})
+    return table
+
+
+def test_the_table_of_figures_is_what_was_measured() -> None:
+    assert between("figures") == figures_table()
+    assert len(figures_table().splitlines()) > 20
+
+
+def test_a_missed_target_is_said() -> None:
+    figures = benchmark("figures")
+    promises = {"group": {"speed": figures.Promise("speed", "{:.1f}×", ("≥", 10))}}
+    for value, said in ((9.9, "**no**"), (10.0, "yes")):
+        results = {"groups": {"group": {"figures": {"speed": value}}}}
+        assert (
+            figures.table(results, promises).splitlines()[-1]
+            == f"| speed | {value:.1f}× | ≥ 10.0× | {said} | `group` |"
+        )
 
 
 def test_nothing_that_was_measured_is_wrong() -> None:
