@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ class Projector:
 
 def _contracted(array: Array, dim: int, sides: Mapping[int, FloatArray]) -> FloatArray:
     shape = array.shape
-    width = array.size // shape[0]
+    width = prod(shape[1:])
     rows = max(1, _SLICE_ENTRIES // max(1, width))
     rest = [axis for axis in range(1, array.ndim) if axis != dim]
     if dim == 0:
@@ -158,12 +159,13 @@ def _contracted(array: Array, dim: int, sides: Mapping[int, FloatArray]) -> Floa
         flat = flat.reshape(-1)
         out = np.empty(shape[0])
         for start in range(0, shape[0], rows):
-            out[start : start + rows] = array[start : start + rows].reshape(-1, width).astype(np.float64) @ flat
+            part = array[start : start + rows]
+            out[start : start + rows] = part.reshape(len(part), width).astype(np.float64) @ flat
         return out
     total = np.zeros(width)
     for start in range(0, shape[0], rows):
-        part = array[start : start + rows].reshape(-1, width).astype(np.float64)
-        total += sides[0][start : start + rows] @ part
+        part = array[start : start + rows]
+        total += sides[0][start : start + rows] @ part.reshape(len(part), width).astype(np.float64)
     left = total.reshape(shape[1:])
     for axis in sorted(rest, reverse=True):
         left = np.tensordot(left, sides[axis], axes=(axis - 1, 0))

@@ -149,7 +149,13 @@ def write_torch(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ..
 def save_tree(tree: Any, handle: BinaryIO, as_zip: bool) -> None:
     import torch
 
-    torch.save(tree, handle, _use_new_zipfile_serialization=as_zip)
+    try:
+        torch.save(tree, handle, _use_new_zipfile_serialization=as_zip)
+    except (TypeError, AttributeError):
+        # what hangs on a tensor (hooks, attributes) may be anything in a stranger's file
+        raise Refused(
+            "tensors carry attributes that torch cannot write", fix=STATE_DICT, code="unsupported-tensor"
+        ) from None
 
 
 def changed_tree(checkpoint: Checkpoint, drop_optimizer: bool) -> tuple[Any, tuple[str, ...]]:

@@ -126,9 +126,10 @@ def check_graph_values(values: Any, where: str) -> None:
         raise _bad("the shapes of its tensors are no shapes", where)
     known: dict[str, Rank] = {}
     for entry in _listed(values["inputs"], where):
-        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and _made(entry[1])):
+        name, shape = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
+        if not (isinstance(name, str) and isinstance(shape, list) and _made(shape)):
             raise _bad("an input needs a name and a shape", where)
-        known[entry[0]] = len(entry[1])
+        known[name] = len(shape)
     for number, op in enumerate(_listed(values["ops"], where)):
         output, rank = _check_op(op, known, tensors, f"{where}: op {number}")
         known[output] = rank

@@ -191,6 +191,8 @@ def _read_layout(path: Path) -> ZooLayout:
 
 
 def _check_chain(layers: list[LayerColumns], path: Path) -> None:
+    if flat := [layer for layer in layers if len(layer.kernel_shape) < 2]:
+        raise Refused(f"a kernel has the shape {flat[0].kernel_shape}", where=str(path))
     for below, above in pairwise(layers):
         incoming, outgoing = above.kernel_shape[-2], below.kernel_shape[-1]
         if incoming % outgoing or (incoming != outgoing and len(above.kernel_shape) > 2):

@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import nfn_cli
+from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import NfnError
 from nfn_cli.predictors.inr_edit import load_editor
 from nfn_cli.predictors.inr_predictor import load_inr_predictor
@@ -206,3 +207,40 @@ def test_an_onnx_model_whose_version_is_there_twice(tmp_path: Path) -> None:
     assert nfn_cli.load(path).container == "onnx"  # the control
     path.write_bytes(path.read_bytes() + b"\x08\x00")
     assert refusal(lambda: nfn_cli.load(path)).code == "protobuf"
+
+
+def test_a_layer_without_inputs_has_a_canonical_form() -> None:
+    arrays = {"fc1.weight": np.zeros((4, 0)), "fc1.bias": np.arange(4.0), "fc2.weight": np.ones((2, 4))}
+    checkpoint = Checkpoint("x", "npz", arrays)
+    form = nfn_cli.canonicalize(checkpoint, nfn_cli.NameOptions(activation="relu"))
+    assert form.checkpoint.tensors["fc1.weight"].shape == (4, 0)
+
+
+def test_a_kernel_with_one_axis_in_a_layout(tmp_path: Path) -> None:
+    folder = tmp_path / "zoo"
+    write_zoo(folder)
+    lines = (folder / "layout.csv").read_text().splitlines()
+    at = next(number for number, line in enumerate(lines) if "kernel" in line)
+    quoted = lines[at].split('"')
+    size = quoted[0].rstrip(",").split(",")[-1]
+    (folder / "layout.csv").write_text(
+        "\n".join([*lines[:at], f'{quoted[0]}"({size},)"{quoted[-1]}', *lines[at + 1 :]])
+    )
+    assert "shape" in str(refusal(lambda: open_zoo(folder)))
+
+
+def test_a_stored_graph_whose_input_shape_is_a_number(tmp_path: Path) -> None:
+    from nfn_cli.graph.stored_graph_check import check_graph_values
+
+    values = {"inputs": [["x", 3]], "ops": [], "outputs": ["x"], "tensors": {}}
+    assert refusal(lambda: check_graph_values(values, "m")).code == "bad-graph"
+    check_graph_values({**values, "inputs": [["x", [3]]]}, "m")
+
+
+def test_torch_tensors_whose_hooks_are_no_hooks_are_not_written(tmp_path: Path) -> None:
+    weight = torch.ones(2, 2, requires_grad=True)
+    weight._backward_hooks = int  # type: ignore[assignment]
+    from nfn_cli.checkpoint.torch_file import save_tree
+
+    with (tmp_path / "m.pt").open("wb") as handle:
+        assert refusal(lambda: save_tree({"w": weight}, handle, True)).code == "unsupported-tensor"
