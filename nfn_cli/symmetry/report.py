@@ -252,7 +252,8 @@ class _Trial:
             if max(changes) > CHECK_TOLERANCE:
                 changes = [change(tensors) for tensors in self._monomial]
                 defined = isfinite(change(self._tensors))
-                if not defined or max(changes, default=0.0) < _ROUNDINGS * change(self._rounded()):
+                worst = max(changes, default=0.0)
+                if not defined or CHECK_TOLERANCE < worst < _ROUNDINGS * change(self._rounded()):
                     changes = []
                 if defined:
                     proof = proved(extras, self._tensors, self._seed, change, CHECK_TOLERANCE)
