@@ -24,6 +24,14 @@ CONTENT = {
 }
 
 
+class HubServer(ThreadingHTTPServer):
+    """Listens on loopback. `cuts`: of each answer with a large file, the byte at which the connection ends."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.cuts: list[int] = []
+
+
 class Hub(BaseHTTPRequestHandler):
     def _answer(self, with_body: bool) -> None:
         if self.path.startswith("/owner/gated/"):
@@ -70,9 +78,8 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.cuts = []  # type: ignore[attr-defined]
+def hub() -> Iterator[HubServer]:
+    server = HubServer(Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -80,7 +87,7 @@ def hub() -> Iterator[ThreadingHTTPServer]:
 
 
 @pytest.fixture
-def endpoint(hub: ThreadingHTTPServer) -> str:
+def endpoint(hub: HubServer) -> str:
     return f"http://127.0.0.1:{hub.server_port}"
 
 
@@ -159,10 +166,10 @@ def test_a_branch_a_tag_or_a_commit_is_what_is_read(endpoint: str, tmp_path: Pat
 
 
 def test_a_download_that_breaks_off_is_completed_or_refused_and_never_read_in_part(
-    hub: ThreadingHTTPServer, endpoint: str, tmp_path: Path
+    hub: HubServer, endpoint: str, tmp_path: Path
 ) -> None:
     source = "hf://owner/large/model.safetensors"
-    hub.cuts = [700_000] * 50  # type: ignore[attr-defined]  # every try ends after the same byte
+    hub.cuts = [700_000] * 50  # every try ends after the same byte
     assert answer(source, endpoint, tmp_path).startswith("hub-unreachable")
-    hub.cuts = []  # type: ignore[attr-defined]
+    hub.cuts = []
     assert answer(source, endpoint, tmp_path) == "300000.0"

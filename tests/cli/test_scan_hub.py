@@ -6,7 +6,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from tests.checkpoint.test_hub import CONTENT, Hub
+from tests.checkpoint.test_hub import CONTENT, Hub, HubServer
 
 from .running import RELU, TANH, Run, nfn
 
@@ -85,7 +84,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.delitem(CONTENT, name)
     for name, content in files().items():
         monkeypatch.setitem(CONTENT, START + name, content)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Listing)
+    server = HubServer(Listing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
