@@ -105,7 +105,7 @@ def test_a_repository_is_scanned_file_by_file(endpoint: str, tmp_path: Path) -> 
     assert [line["path"] for line in lines[:5]] == paths
     assert [line.get("kind") for line in lines] == ["network"] * 3 + [None] * 2 + ["group", "summary"]
     assert "damaged" in lines[3]["error"]["message"]
-    assert (run.code, lines[4]["error"]["code"]) == (4, "hub-not-found")
+    assert (run.code, lines[4]["error"]["code"]) == (4, "hub-gated")
     assert lines[5]["paths"] == paths[:2]
 
 
