@@ -69,7 +69,7 @@ GROUPS: dict[str, Group] = {
         },
     ),
     "files": Group(
-        ["canonicalize.py", "known_networks.py --runs 3"],
+        ["canonicalize.py", "known_networks.py --runs 2"],
         {
             "canonicalize": times("`nfn canonicalize` of 553 MB, beside loading and saving", "≤", 4.0),
             "canonicalize-memory": times("its peak memory, beside the file", "≤", 2.2),
