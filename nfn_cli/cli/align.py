@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from nfn_cli.cli import data_options as d
 from nfn_cli.cli import options as o
 
 
@@ -27,10 +28,8 @@ def align(
             "--data", help="Match units by their responses to these inputs: image set, npz, npy.", show_default=False
         ),
     ] = None,
-    pixels: Annotated[
-        tuple[float, float], typer.Option("--pixels", metavar="LOW HIGH", help="What 0 and 255 become.")
-    ] = (-1.0, 1.0),
-    rows: Annotated[int, typer.Option("--rows", help="Inputs to run at most.", min=1)] = 1000,
+    pixels: d.Pixels = (-1.0, 1.0),
+    rows: d.Rows = 1000,
     element: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--element", help="Also write the group element that was applied.", show_default=False),

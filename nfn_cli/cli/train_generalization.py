@@ -8,11 +8,12 @@ from typing import Annotated, Optional
 import typer
 
 from nfn_cli.cli import options as o
+from nfn_cli.cli import train_options as t
 from nfn_cli.cli.stage_progress import stage_progress
 
 
 def generalization(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the predictor.", show_default=False)],
+    output: t.Output,
     zoo: o.Zoos,
     model: o.Model = None,
     activation: Annotated[
@@ -27,15 +28,12 @@ def generalization(
     probe_epochs: Annotated[
         int, typer.Option("--probe-epochs", min=0, help="Learn the probes; pays where they are few.")
     ] = 0,
-    name: Annotated[Optional[str], typer.Option("--name", help="On the card.  [default: the folder's]")] = None,  # noqa: UP045
+    name: t.Name = None,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Members, each trained without one fold.")] = 6,
     test_fraction: Annotated[float, typer.Option("--test-fraction", min=0.0, max=0.9, help="Runs set aside.")] = 0.15,
     epochs: Annotated[Optional[int], typer.Option("--epochs", min=1, help="Of each member.")] = None,  # noqa: UP045
-    work: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--work", help="Folder for the log and checkpoints; a killed training resumes there."),
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="More may change the last digits.")] = 1,
+    work: t.Work = None,
+    threads: t.Threads = 1,
     seed: o.Seed = 0,
     force: o.Force = False,
     json: o.Json = False,

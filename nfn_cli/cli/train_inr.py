@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from nfn_cli.cli import options as o
+from nfn_cli.cli import train_options as t
 from nfn_cli.cli.stage_progress import stage_progress
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def inr_classifier(
     zoos: Annotated[list[str], typer.Argument(metavar="ZOO…", help="Zoos of INRs; see nfn zoo fit-inrs.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the predictor.", show_default=False)],
+    output: t.Output,
     model: Annotated[
         str, typer.Option("--model", metavar="NAME", help="probe, phasor, monomial-nfn or hnp.")
     ] = "probe",
@@ -38,13 +39,10 @@ def inr_classifier(
         typer.Option("--exchanged", min=0.0, max=0.5, help="Share shown with rows and columns exchanged; 0: never."),
     ] = 0.2,
     mirrored: Annotated[float, typer.Option("--mirrored", min=0.0, max=0.5, help="Share shown mirrored.")] = 0.0,
-    name: Annotated[Optional[str], typer.Option("--name", help="On the card.  [default: the folder's]")] = None,  # noqa: UP045
+    name: t.Name = None,
     epochs: Annotated[Optional[int], typer.Option("--epochs", help="Default: that of the model.", min=1)] = None,  # noqa: UP045
-    work: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--work", help="Folder for the log and checkpoints; a killed training resumes there."),
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="More may change the last digits.")] = 1,
+    work: t.Work = None,
+    threads: t.Threads = 1,
     seed: o.Seed = 0,
     force: o.Force = False,
     json: o.Json = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from nfn_cli.cli import options as o
+from nfn_cli.cli import train_options as t
 from nfn_cli.cli.stage_progress import stage_progress
 
 if TYPE_CHECKING:
@@ -41,12 +42,9 @@ def inr_editor(
         Optional[str],  # noqa: UP045
         typer.Option("--begin", metavar="NAME|DIR", help="An editor of any style whose steps are where these begin."),
     ] = None,
-    name: Annotated[Optional[str], typer.Option("--name", help="On the card.  [default: the folder's]")] = None,  # noqa: UP045
-    work: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--work", help="Folder for the log and checkpoints; a killed training resumes there."),
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="More may change the last digits.")] = 1,
+    name: t.Name = None,
+    work: t.Work = None,
+    threads: t.Threads = 1,
     seed: o.Seed = 0,
     force: o.Force = False,
     json: o.Json = False,
