@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from nfn_cli.checkpoint.leftovers import alive, folder_alive, sweep, temporary_beside, unfinished
 from nfn_cli.errors import NfnError, SurroundingsFailed, WrongUsage
 from nfn_cli.printable import printable
 
@@ -35,20 +36,21 @@ def atomic_output(path: str | Path, force: bool = False) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     check_output(target, force)
-    temporary = _beside(target)
+    sweep(target.parent)
+    temporary = temporary_beside(target)
+    # os.open and not tempfile: the mode is then what the user's umask says, as for any other new file
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        # os.open and not tempfile: the mode is then what the user's umask says, as for any other new file
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(temporary, flags, 0o666), "w+b") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        _appear(temporary, target, force)
+        with unfinished(temporary):
+            descriptor = os.open(temporary, flags, 0o666)
+            with alive(descriptor):
+                with os.fdopen(descriptor, "w+b") as handle:
+                    yield handle
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                _appear(temporary, target, force)
     except OSError as error:
         raise surroundings_failed(error, target) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -64,31 +66,42 @@ def atomic_folder(path: str | Path, force: bool = False, keep: bool = False) -> 
         WrongUsage: a folder came to be there meanwhile.
     """
     target = Path(os.path.realpath(path))
-    temporary = _beside(target)
+    sweep(target.parent)
+    temporary = temporary_beside(target)
     old = temporary.with_suffix(".old")
     try:
-        temporary.mkdir()
-        yield temporary
-        if (force or keep) and os.path.lexists(target):
-            target.rename(old)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if os.path.lexists(old) and not os.path.lexists(target):
-                old.rename(target)
-            raise
-        if keep and old.is_dir():
-            for entry in old.iterdir():
-                if not os.path.lexists(target / entry.name):
-                    entry.rename(target / entry.name)
+        with unfinished(temporary):
+            temporary.mkdir()
+            with folder_alive(temporary):
+                yield temporary
+                _replace_folder(temporary, target, old, force or keep)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise WrongUsage("the output exists", where=printable(target), code="output-exists") from None
         raise surroundings_failed(error, target) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if target.exists():
+        if target.exists() and old.is_dir():
+            if keep:
+                _move_rest(old, target)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace_folder(temporary: Path, target: Path, old: Path, replace: bool) -> None:
+    if replace and os.path.lexists(target):
+        target.rename(old)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        if os.path.lexists(old) and not os.path.lexists(target):
+            old.rename(target)
+        raise
+
+
+def _move_rest(old: Path, target: Path) -> None:
+    """What the old folder holds beside the new content; what cannot be moved stays in the old one."""
+    for entry in old.iterdir():
+        if not os.path.lexists(target / entry.name):
+            entry.rename(target / entry.name)
 
 
 def check_output(path: Path, force: bool) -> None:
@@ -127,12 +140,6 @@ def surroundings_failed(error: OSError, path: Path) -> NfnError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return SurroundingsFailed("the folder does not exist", where=where, fix="make it first", code="no-such-folder")
     return SurroundingsFailed(f"reading or writing failed ({reason})", where=where, code="input-output")
-
-
-def _beside(target: Path) -> Path:
-    """A new name in the folder of `target`."""
-    short = target.name.encode("utf-8", "surrogateescape")[:80].decode("utf-8", "ignore")
-    return target.parent / f".{short}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
 
 
 def _appear(temporary: Path, target: Path, force: bool) -> None:

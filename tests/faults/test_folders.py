@@ -64,3 +64,32 @@ def test_a_missing_parent_is_said(tmp_path: Path) -> None:
     with pytest.raises(SurroundingsFailed) as told, atomic_folder(tmp_path / "none" / "out"):
         pass
     assert told.value.code == "no-such-folder"
+
+
+def test_an_interrupt_while_the_rest_is_moved_loses_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("card", "notes", "more"):
+        (out / name).write_text(f"old {name}")
+    rename, moved = Path.rename, []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        moved.append(self.name)
+        if self.name in ("notes", "more") and moved.count(self.name) == 1:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    def replace() -> None:
+        with atomic_folder(out, keep=True) as made:
+            (made / "card").write_text("new card")
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    monkeypatch.undo()
+    found = {path.name: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found["notes"] == "old notes"
+    assert found["more"] == "old more"
+    assert (out / "card").read_text() == "new card"
