@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
-from nfn_cli.cli.listed_commands import SETTINGS, Listed, ListedGroup
 from nfn_cli.cli.session import Session, disturbed, process
+
+with disturbed():  # what takes longest to start
+    import typer
+
+    from nfn_cli.cli.listed_commands import SETTINGS, Listed, ListedGroup
 
 LOOK = "Symmetry and canonical forms"
 COMPARE = "Same network or not"

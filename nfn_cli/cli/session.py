@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,6 +100,10 @@ def process() -> Iterator[None]:
     try:
         with disturbed():
             yield
+    except SystemExit as end:
+        if end.code == ExitCode.INTERRUPTED:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough: what ends now is not to be disturbed
+        raise
     except NfnError as error:
         if Session.debug:
             raise

@@ -6,7 +6,6 @@ Deterministic per seed; after a kill it goes on from the last checkpoint and end
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfn_cli.checkpoint.atomic_write import atomic_output
 from nfn_cli.predictors.kinds.kind import Prepared
 
 _PIECE = 4096  # networks at once where no gradient is needed
@@ -244,9 +244,8 @@ def _save(path: Path, state: _Progress, model: Any, optimizer: Any, schedule: An
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
     }
-    partial = path.with_suffix(".partial")
-    torch.save(parts, partial)
-    os.replace(partial, path)
+    with atomic_output(path, force=True) as handle:
+        torch.save(parts, handle)
 
 
 def _resume(path: Path, fresh: _Progress, model: Any, optimizer: Any, schedule: Any) -> _Progress:

@@ -8,7 +8,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from typing import Any
@@ -17,6 +17,7 @@ from nfn_cli.errors import SurroundingsFailed
 from nfn_cli.graph import NameOptions
 from nfn_cli.printable import printable
 from nfn_cli.zoo.scan_jobs import Job, Record, died, done, done_in
+from nfn_cli.zoo.worker_processes import deaf_to_interrupts, end_in_order
 
 Results = Iterator[tuple[Job, list[Record], bool]]
 Known = Callable[[Job], list[Record] | None]  # what an earlier scan found out
@@ -36,11 +37,15 @@ def with_processes(jobs: Iterable[Job], how: NameOptions, known: Known, count: i
     SurroundingsFailed: a process was killed (code "worker-died").
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread in each of them
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=end_in_order) as pool:
+
+        def submit(job: Job) -> Future[list[Record]]:
+            with deaf_to_interrupts():  # processes are started when there is work for them
+                return pool.submit(done, job, how)
+
         try:
-            yield from _in_order(
-                jobs, known, lambda job: pool.submit(done, job, how), lambda _, task: list(task.result()), count
-            )
+            yield from _in_order(jobs, known, submit, lambda _, task: list(task.result()), count)
         except BrokenProcessPool:
             raise SurroundingsFailed(
                 "a process of the scan was killed", fix="not enough memory? try fewer --jobs", code="worker-died"

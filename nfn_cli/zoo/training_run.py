@@ -26,6 +26,7 @@ from nfn_cli.zoo.cnn_graph import cnn_graph
 from nfn_cli.zoo.images import ImageData
 from nfn_cli.zoo.population import Architecture, Array, ImageShape, Settings, draw_group, initial_tensors
 from nfn_cli.zoo.store import create_zoo, shard_names, write_shard
+from nfn_cli.zoo.worker_processes import deaf_to_interrupts, end_in_order
 
 _SECONDS_PER_REPORT = 0.5
 TRAIN_IMAGES_SCORED = 5000
@@ -244,7 +245,9 @@ def _in_processes(
     context = multiprocessing.get_context("spawn")
     work = context.Value("d", 0.0)
     told = 0.0
-    with context.Pool(threads, _start_process, (folder, plan, data, work, os.getpid())) as pool:
+    with deaf_to_interrupts():
+        started = context.Pool(threads, _start_process, (folder, plan, data, work, os.getpid()))
+    with started as pool:
         answers = [pool.apply_async(_process_group, (index,)) for index in groups]
         for answer in answers:
             while not answer.ready():
@@ -261,6 +264,7 @@ _PROCESS: dict[str, Any] = {}  # what a worker process was started with
 
 
 def _start_process(folder: Path, plan: MakingPlan, data: ImageData, work: Any, parent: int) -> None:
+    end_in_order()
     prepare_process()
     _PROCESS.update(folder=folder, plan=plan, data=place(data, plan.device), work=work, parent=parent)
 

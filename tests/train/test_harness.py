@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -75,8 +75,8 @@ def test_a_checkpoint_cut_short_by_a_kill_is_never_in_the_place_of_a_whole_one(
     fit(replace(CONFIG, epochs=2), examples(0), checkpoint=path)
     before = path.read_bytes()
 
-    def killed_while_writing(parts: object, partial: Path) -> None:
-        partial.write_bytes(b"half")
+    def killed_while_writing(parts: object, partial: BinaryIO) -> None:
+        partial.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(harness.torch, "save", killed_while_writing)
