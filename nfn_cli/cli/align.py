@@ -91,7 +91,7 @@ def align(
         saved = save(done.checkpoint, output, force=force)
         if element is not None:
             write_element(done.element, element, force=force)
-        notes = [*saved.notes, *(note for network in model.networks for note in network.notes)]
+        notes = [*saved.notes, *done.notes, *(note for network in model.networks for note in network.notes)]
         for note in notes:
             session.note(note)
         if json:

@@ -51,6 +51,9 @@ def equivalent(
 
     The residual is the largest difference of one weight after matching, over its size plus a tenth of its tensor's root mean
     square; the distance is the Euclidean distance relative to the norm. What feeds units that nothing reads is not compared.
+    A file of weights does not tell strides, pooling or ε. Where all that weights show agrees, such a file is compared with one
+    that tells: as if both had the same, with the group that is certain for both, and the answer says so (assumed_alike).
+
     For copies that were trained on a little, read the distance or raise --tol.
 
     Examples:
@@ -66,6 +69,7 @@ def equivalent(
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.session import Session
     from nfn_cli.errors import ExitCode
+    from nfn_cli.match.common_reading import assumption
     from nfn_cli.symmetry import write_element
 
     session = Session("equivalent", json)
@@ -85,7 +89,7 @@ def equivalent(
         if json:
             write_object(_answer(left, right, answer, written))
         else:
-            render.line(_sentence(answer))
+            render.line("; ".join([_sentence(answer), *([assumption(answer.assumed)] if answer.assumed else [])]))
     session.end()
 
 
@@ -104,6 +108,7 @@ def _answer(left: str, right: str, answer: Equivalence, written: Path | None) ->
         "output_difference": answer.original_output_difference,
         "output_difference_after": answer.output_difference,
         "dead_units_left_out": answer.dead_left_out,
+        "assumed_alike": list(answer.assumed),
     }
 
 

@@ -11,6 +11,7 @@ from nfn_cli.errors import AnswerIsNo, WrongUsage
 from nfn_cli.graph.model import Network
 from nfn_cli.match.activation_matching import matched_units
 from nfn_cli.match.alignment import Alignment, aligned
+from nfn_cli.match.common_reading import untold
 from nfn_cli.match.comparison import cost, distance
 from nfn_cli.match.equivalent import Pair, paired
 from nfn_cli.match.frame import Frame, Wide, framed
@@ -38,6 +39,7 @@ class Aligned:
         trace: the objective after each step of the best run; it never increases.
         distance: see `match.comparison.Comparison`.
         relative_change, tolerance: how far the outputs moved, and might have.
+        notes: what one of the files does not tell and was taken to be alike in both, see `match.common_reading`.
     """
 
     checkpoint: Checkpoint
@@ -48,6 +50,7 @@ class Aligned:
     distance: float
     relative_change: float
     tolerance: float
+    notes: tuple[str, ...] = ()
 
 
 def align(
@@ -100,7 +103,9 @@ def align(
     changed = replace(
         checkpoint, tensors=TransformedTensors(checkpoint.tensors, checkpoint.aliases, pair.symmetry, flat)
     )
-    proof = verify(checkpoint, changed, networks)
+    # of a network that its file does not tell whole what the other file tells of it holds
+    told = [own if not untold(own.graph) else both for own, both in zip(networks, pair.networks, strict=True)]
+    proof = verify(checkpoint, changed, told)
     if not proof.passed:
         raise AnswerIsNo(
             f"the outputs would change by {proof.relative_change:.2g} (allowed {proof.tolerance:.2g})",
@@ -117,6 +122,7 @@ def align(
         distance(pair.symmetry, found.ours, right.tensors),
         proof.relative_change,
         proof.tolerance,
+        pair.reading.note,
     )
 
 

@@ -14,6 +14,7 @@ from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import AnswerIsNo, Refused, WrongUsage
 from nfn_cli.graph.model import Network
 from nfn_cli.match.alignment import aligned
+from nfn_cli.match.common_reading import common_reading
 from nfn_cli.match.comparison import compared, even_weights
 from nfn_cli.match.diff_distance import Distances, distances
 from nfn_cli.match.diff_model import Difference, TensorDifference
@@ -51,7 +52,8 @@ def diff(
     """
     if tolerance is not None and not tolerance > 0:
         raise WrongUsage("the tolerance must be a positive number", code="wrong-usage")
-    given = as_given(left, left_networks), as_given(right, right_networks)
+    reading = common_reading(left_networks, right_networks)
+    given = as_given(left, reading.left), as_given(right, reading.right)
     whole = paired_up_to_widths(*given)
     allowed = default_tolerance(whole) if tolerance is None else tolerance
     sides, pair, notes = _comparable(given)
@@ -64,8 +66,8 @@ def diff(
     agree = agree and all(tensor.residual <= allowed for tensor in tensors)
     if agree and (sides[0].redundant or sides[1].redundant):
         # repeated units may share out what reads them in any way, and dead ones may be anything
-        agree = equivalent(left, left_networks, right, right_networks, tolerance=tolerance).equivalent
-    return Difference(agree, found.overall, allowed, unit_sets, tensors, notes)
+        agree = equivalent(left, reading.left, right, reading.right, tolerance=tolerance).equivalent
+    return Difference(agree, found.overall, allowed, unit_sets, tensors, (*notes, *reading.note))
 
 
 def _comparable(given: tuple[Side, Side]) -> tuple[tuple[Side, Side], WidePair, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import Refused, WrongUsage
 from nfn_cli.graph.model import Network
 from nfn_cli.match.alignment import Alignment, aligned
+from nfn_cli.match.common_reading import CommonReading, common_reading
 from nfn_cli.match.comparison import Comparison, compared, even_weights
 from nfn_cli.match.frame import Frame, Wide, dead_units, framed
 from nfn_cli.match.pairing import Renamed, partners
@@ -51,6 +52,8 @@ class Equivalence:
         original_output_difference: the same for the weights as they were given.
         dead_left_out: whether what feeds dead units was not compared.
         unit_sets: what the element acts on.
+        assumed: what one of the files does not tell of the network's function (strides, pooling) and is taken to be alike in
+            both: the answer holds under that condition, and only what all readings allow was tried.
     """
 
     equivalent: bool
@@ -64,6 +67,7 @@ class Equivalence:
     original_output_difference: float | None
     dead_left_out: bool
     unit_sets: tuple[UnitSet, ...] = ()
+    assumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,9 @@ class Pair:
 
     Attributes:
         left, right: checkpoints; the right one's tensors under the left one's names.
-        networks: of the left one.
+        networks: of the left one, in the reading that both are known to have.
         names: tensors that the networks use, shared ones once.
+        reading: what the networks of both are taken for.
     """
 
     left: Checkpoint
@@ -81,6 +86,7 @@ class Pair:
     networks: tuple[Network, ...]
     symmetry: Symmetry
     names: tuple[str, ...]
+    reading: CommonReading
 
     def frames(self, dead: bool) -> tuple[Frame, Frame]:
         one, other = (framed(self.symmetry, each.tensors, self.names, dead) for each in (self.left, self.right))
@@ -114,7 +120,8 @@ def paired(
     Raises:
         Refused: different architectures, or weights that are not finite.
     """
-    found = partners(left_networks, right_networks)
+    reading = common_reading(left_networks, right_networks)
+    found = partners(reading.left, reading.right)
     names = {ours: partner.name for ours, partner in found.items()}
     shared = {left.aliases.get(n, n): right.aliases.get(names[n], names[n]) for n in names}
     if any(shared[left.aliases.get(n, n)] != right.aliases.get(names[n], names[n]) for n in names):
@@ -125,8 +132,8 @@ def paired(
         except Refused as error:
             raise error.located(printable(checkpoint.path)) from None
     renamed = replace(right, tensors=Renamed(right.tensors, found))
-    symmetry = find_symmetry(left_networks, left.aliases)
-    return Pair(left, renamed, tuple(left_networks), symmetry, tuple(shared))
+    symmetry = find_symmetry(reading.left, left.aliases)
+    return Pair(left, renamed, reading.left, symmetry, tuple(shared), reading)
 
 
 def default_tolerance(pair: Pair) -> float:
@@ -183,6 +190,7 @@ def equivalent(
         pair.output_difference(None),
         without_dead and _has_dead(pair),
         pair.symmetry.unit_sets,
+        pair.reading.assumed,
     )
 
 

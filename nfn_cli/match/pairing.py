@@ -82,7 +82,9 @@ def partners(left: Sequence[Network], right: Sequence[Network]) -> dict[str, Par
 
 
 def _pair_graphs(left: Graph, right: Graph, found: dict[str, Partner]) -> None:
-    if [entry.shape for entry in left.inputs] != [entry.shape for entry in right.inputs]:
+    if len(left.inputs) != len(right.inputs) or any(
+        not _same_input(one.shape, other.shape) for one, other in zip(left.inputs, right.inputs, strict=True)
+    ):
         raise _different("inputs of different shapes")
     if len(left.ops) != len(right.ops):
         raise _different(f"{len(left.ops)} and {len(right.ops)} operations")
@@ -99,6 +101,12 @@ def _pair_graphs(left: Graph, right: Graph, found: dict[str, Partner]) -> None:
                 raise _different(f"{name} is shared in one network only")
     if [values[name] for name in left.outputs] != list(right.outputs):
         raise _different("other outputs")
+
+
+def _same_input(here: Sequence[int | None], there: Sequence[int | None]) -> bool:
+    """Whether some input fits both: the batch may have any size, as may an axis for which a graph names none."""
+    axes = list(zip(here, there, strict=False))[1:]
+    return len(here) == len(there) and all(a == b or None in (a, b) for a, b in axes)
 
 
 def _check_ops(one: Op, other: Op, values: Mapping[str, str]) -> None:
