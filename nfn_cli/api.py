@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nfn_cli.match.merge_result import Merged
     from nfn_cli.networks.inr import Coordinates
     from nfn_cli.predictors import Prediction
+    from nfn_cli.predictors.inr_edit import Edited
     from nfn_cli.predictors.inr_predictor import InrAnswer
     from nfn_cli.symmetry.element import FloatArray
     from nfn_cli.zoo.inr_picture import Rendered
@@ -419,6 +420,28 @@ def render_inr(
         return rendered(model.checkpoint, model.networks, size=size, coordinates=coordinates, pixels=pixels)
 
 
+def edit_inr(
+    source: str | Path | Checkpoint | Model,
+    editor: str | Path,
+    options: NameOptions = NameOptions(),
+    *,
+    size: tuple[int, int] | None = None,
+    coordinates: Coordinates | None = None,
+    pixels: tuple[float, float] | None = None,
+) -> Edited:
+    """An INR with weights that show an edited picture; see `nfn_cli.predictors.inr_edit.edit_inr`. Nothing is written.
+
+    Args:
+        editor: a shipped editor, such as "inr-edit-dilate", or a folder with editor.json.
+    """
+    from nfn_cli.predictors.inr_edit import edit_inr as _edit_inr
+    from nfn_cli.predictors.inr_edit import load_editor
+
+    loaded, model = load_editor(str(editor)), open_model(source, options)
+    with _located(model):
+        return _edit_inr(model.checkpoint, model.networks, loaded, size=size, coordinates=coordinates, pixels=pixels)
+
+
 def classify_inrs(
     models: Iterable[Model],
     *,
@@ -468,6 +491,7 @@ __all__ = [
     "classify_inrs",
     "diff",
     "digest",
+    "edit_inr",
     "equivalent",
     "load",
     "merge",

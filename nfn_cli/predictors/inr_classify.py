@@ -37,7 +37,7 @@ def classify_many(
         predictor: a shipped name or a folder with card.json. None asks the best shipped classifier of each data set that
             takes the network; an answer is given where it is in distribution for exactly one of them.
         model: a key of INR_MODELS: among the classifiers of the same data set that of this kind.
-        coordinates: where the images lie; None as the files say, else [−1, 1]² with the row first.
+        coordinates: where the images lie; None as the files or their zoo say, else [−1, 1]² with the row first.
 
     Raises:
         WrongUsage: there is no such predictor or kind, which concerns all items.
@@ -108,13 +108,14 @@ class _Inr:
 def _inr(checkpoint: Checkpoint, networks: tuple[Network, ...], coordinates: Coordinates | None) -> _Inr:
     from nfn_cli.graph.stored_graph import graph_to_text
     from nfn_cli.networks.inr import Coordinates, inr_channels
-    from nfn_cli.zoo.inr_picture import only_inr, stated_coordinates
+    from nfn_cli.zoo.inr_picture import only_inr
+    from nfn_cli.zoo.inr_stated import stated
 
     graph = only_inr(networks).graph
     used = sorted({name for op in graph.ops for name in op.parameters.values()})
     check_finite(checkpoint, used)
     inr_channels(graph)
-    where = coordinates or stated_coordinates(checkpoint.metadata) or Coordinates()
+    where = coordinates or stated(checkpoint).coordinates or Coordinates()
     tensors = {name: np.asarray(checkpoint.tensors[name], np.float64) for name in used}
     return _Inr(checkpoint.path, graph, tensors, where, (graph_to_text(graph), where))
 

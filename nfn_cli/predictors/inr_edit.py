@@ -6,9 +6,10 @@ rounded to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ from nfn_cli.networks.inr_edit import EditorShape, InrEditor
 from nfn_cli.networks.inr_edit_chain import Frame, Layers, moved, sine_chain, to_layers, values_at
 from nfn_cli.networks.inr_edit_styles import STYLES
 from nfn_cli.predictors.inr_edit_card import FILE, EditorCard, editor_folder, read_editor_card, readme
-from nfn_cli.zoo.inr_picture import alone, only_inr, rendered, stated_coordinates
+from nfn_cli.zoo.inr_picture import alone, only_inr, rendered
+from nfn_cli.zoo.inr_stated import Stated, stated
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _SIDES = {1: 28, 3: 32}  # of the image sets that INRs without a word about it are mostly of
@@ -114,7 +116,7 @@ def edit_inr(
     """Edit the picture of an INR by editing its weights. Nothing is written.
 
     Args:
-        size: (height, width) of the pixel grid that the operator works on; None as the file's metadata say, else 28 × 28 for grey
+        size: (height, width) of the pixel grid that the operator works on; None as the file or the zoo says, else 28 × 28 for grey
             values and 32 × 32 for colours.
         coordinates, pixels: where pixels lie, and values of black and white; None as for `nfn_cli.api.render_inr`.
 
@@ -124,11 +126,11 @@ def edit_inr(
     network = only_inr(networks)
     channels = inr_channels(network.graph)
     chain = sine_chain(network.graph)
-    stated = {"height", "width"} <= set(checkpoint.metadata)
-    asked = size if size is not None or stated else (_SIDES[channels], _SIDES[channels])
+    said = stated(checkpoint)
+    asked = size or said.size or (_SIDES[channels], _SIDES[channels])
     before = rendered(checkpoint, networks, size=asked, coordinates=coordinates, pixels=pixels)
     height, width = before.picture.shape[:2]
-    where = coordinates or stated_coordinates(checkpoint.metadata) or Coordinates()
+    where = coordinates or said.coordinates or Coordinates()
     points, frame = _frame(where, before.low, before.high, height, width)
     names = [name for layer in chain for name in (layer.weight, layer.bias) if name is not None]
     stacked = alone(checkpoint, names)
@@ -136,7 +138,7 @@ def edit_inr(
     edited = editor.network(layers, points, height, width)
     change = tuple((w - v, b - a) for (w, b), (v, a) in zip(edited, layers, strict=True))
     with torch.no_grad():
-        changed = _written_back(checkpoint, moved(chain, stacked, change, frame))
+        changed = _written_back(checkpoint, moved(chain, stacked, change, frame), said)
         new = alone(changed, names)
         shown = _shown(layers, points, height, width)
         target = STYLES[editor.card.style](shown)
@@ -144,9 +146,8 @@ def edit_inr(
     if not bool(torch.isfinite(result).all()):
         raise Refused("the edited INR's values are not finite", code="not-finite")
     mse_before, mse = float((shown - target).square().mean()), float((result - target).square().mean())
-    notes = (
-        [] if stated or size is not None else [f"the file does not say its size: edited as {height}×{width} (--size)"]
-    )
+    known = size is not None or said.size is not None
+    notes = [] if known else [f"the file does not say its size: edited as {height}×{width} (--size)"]
     if mse > _FAR * mse_before and mse_before > 1e-6:
         notes.append("the edit went less than half of the way: the INR is unlike those that the editor was trained on")
     return Edited(
@@ -181,11 +182,13 @@ def _bytes(picture: Tensor) -> Array:
     return scaled
 
 
-def _written_back(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> Checkpoint:
-    """The checkpoint with new numbers, in the types that it has."""
+def _written_back(checkpoint: Checkpoint, tensors: dict[str, Tensor], said: Stated) -> Checkpoint:
+    """The checkpoint with new numbers, in the types that it has; a row of a zoo takes along what the zoo says of it."""
     with np.errstate(over="ignore"):
         changed = checkpoint.with_tensors(
             {name: tensor[0].numpy().astype(checkpoint.tensors[name].dtype) for name, tensor in tensors.items()}
         )
     check_finite(changed, tensors)
-    return changed
+    if checkpoint.container != "zoo-row":
+        return changed
+    return replace(changed, metadata=MappingProxyType({**said.as_metadata(), **changed.metadata}))

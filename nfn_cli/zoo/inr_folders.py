@@ -32,6 +32,7 @@ class Layout:
         file: of the paths of checkpoints below such a folder, with "/".
         tensors: of every checkpoint, whose shapes are 2-32-32-1 or 2-32-32-3.
         omega: of every layer, as the authors' code has it.
+        low, high: values of black and white; order: of the coordinates.
         facts: (folder, file, path of the collection, channels) -> what the names tell.
     """
 
@@ -40,6 +41,9 @@ class Layout:
     file: re.Pattern[str]
     tensors: tuple[str, ...]
     omega: str
+    low: str
+    high: str
+    order: str
     facts: Callable[[re.Match[str], re.Match[str], str, int], dict[str, str]]
 
     def is_published(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -75,9 +79,14 @@ def channels_of(shapes: Mapping[str, tuple[int, ...]], layout: Layout) -> int:
 def columns_of(layout: Layout, found: NamedFile, collection: str, channels: int) -> dict[str, str]:
     """The row of one checkpoint; fits of one image are one run, so that no split tears them apart."""
     told = layout.facts(found.folder, found.file, collection, channels)
-    side = str(_SIDE.get(channels, ""))
     run = f"{told['dataset'] or 'image'}-{told['split'] or 'image'}-{told['index']}"
-    return {"path": found.path, "run": run} | told | {"height": side, "width": side, "config.omega": layout.omega}
+    return {"path": found.path, "run": run} | told | shown_by(layout, channels) | {"config.omega": layout.omega}
+
+
+def shown_by(layout: Layout, channels: int) -> dict[str, str]:
+    """How networks of this layout show their images, in columns of a zoo."""
+    side = str(_SIDE.get(channels, ""))
+    return {"low": layout.low, "high": layout.high, "order": layout.order, "height": side, "width": side}
 
 
 def layout_in(path: Path) -> Layout | None:
@@ -142,9 +151,6 @@ def _zhou(folder: re.Match[str], file: re.Match[str], collection: str, channels:
         "index": str(number - training if training is not None and is_test else number),
         "label": folder["label"],
         "copy": folder["copy"] or "",
-        "low": "-1",
-        "high": "1",
-        "order": "row-column",
     }
 
 
@@ -155,9 +161,6 @@ def _navon(folder: re.Match[str], file: re.Match[str], collection: str, channels
         "index": str(int(folder["index"])),
         "label": folder["label"],
         "copy": "",
-        "low": "-0.5",
-        "high": "0.5",
-        "order": "column-row",
     }
 
 
@@ -168,6 +171,9 @@ LAYOUTS = (
         re.compile(r"net(?P<index>[0-9]{1,7})\.pth"),
         ("net.0.linear", "net.1.linear", "net.2"),
         "30",
+        "-1",
+        "1",
+        "row-column",
         _zhou,
     ),
     Layout(
@@ -178,6 +184,9 @@ LAYOUTS = (
         re.compile(r"(?:checkpoints/)?model_final\.pth"),
         ("seq.0", "seq.1", "seq.2"),
         "30",
+        "-0.5",
+        "0.5",
+        "column-row",
         _navon,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,11 @@ from nfn_cli.checkpoint.finite import check_finite
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Network
-from nfn_cli.networks.inr import ORDERS, Coordinates, inr_channels, render, seen_range
+from nfn_cli.networks.inr import Coordinates, inr_channels, render, seen_range
+from nfn_cli.zoo.inr_stated import stated
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _SIZE = (128, 128)
-_LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def rendered(
     """What an INR shows.
 
     Args:
-        size: (height, width); None as the file's metadata say, else 128 × 128.
-        coordinates, pixels: where pixels lie, and values of black and white; None as the metadata say, else the usual ones,
+        size: (height, width); None as the file or the zoo says, else 128 × 128.
+        coordinates, pixels: where pixels lie, and values of black and white; None as the file or the zoo says, else the usual ones,
             or those that the values fit.
 
     Raises:
@@ -87,41 +87,13 @@ def rendered(
     names = network.graph.parameter_shapes
     check_finite(checkpoint, names)
     stacked = alone(checkpoint, names)
-    height, width = size or _stated_size(checkpoint.metadata) or _SIZE
-    where = coordinates or stated_coordinates(checkpoint.metadata) or Coordinates()
+    said = stated(checkpoint)
+    height, width = size or said.size or _SIZE
+    where = coordinates or said.coordinates or Coordinates()
     values = render(network.graph, stacked, height, width, where)[0].numpy()
     if not np.isfinite(values).all():
         raise Refused("its values are not finite", code="not-finite")
     lowest, highest = float(values.min()), float(values.max())
-    low, high = pixels or _stated_range(checkpoint.metadata) or seen_range(lowest, highest)
+    low, high = pixels or said.pixels or seen_range(lowest, highest)
     scaled = np.clip((values - low) / (high - low), 0, 1)
     return Rendered(np.rint(255 * scaled).astype(np.uint8), lowest, highest, low, high)
-
-
-def stated_coordinates(metadata: Mapping[str, str]) -> Coordinates | None:
-    """What `nfn fit-inr` wrote of coordinates, or None."""
-    words = metadata.get("coordinates", "").split(",")
-    ends = _numbers(words[:2], 2)
-    if ends is None or ends[0] == ends[1] or len(words) < 3 or words[2] not in ORDERS:
-        return None
-    return Coordinates(ends[0], ends[1], words[2], "centred" in words[3:])
-
-
-def _stated_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
-    sides = [metadata.get(name, "") for name in ("height", "width")]
-    if not all(side.isdecimal() and len(side) < 6 and 0 < int(side) <= _LARGEST_SIDE for side in sides):
-        return None
-    return int(sides[0]), int(sides[1])
-
-
-def _stated_range(metadata: Mapping[str, str]) -> tuple[float, float] | None:
-    ends = _numbers(metadata.get("range", "").split(","), 2)
-    return None if ends is None or ends[0] == ends[1] else (ends[0], ends[1])
-
-
-def _numbers(words: list[str], count: int) -> list[float] | None:
-    try:
-        found = [float(word) for word in words]
-    except ValueError:
-        return None
-    return found if len(found) == count and all(abs(number) < 1e6 for number in found) else None

@@ -1,0 +1,111 @@
+"""zoo/inr_stated.py: what a file, or a zoo about its row, states of the image that an INR shows. Runs no network.
+
+Files say it in their metadata, as `nfn fit-inr` writes them: height, width, range, coordinates. Rows of a zoo say it in columns
+of these names, or low and high, order and centred. What is not of these forms counts as not stated. Tensors that are the very
+ones of a published form show what they show in the authors' code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from nfn_cli.checkpoint import zoo_shard
+from nfn_cli.checkpoint.model import Checkpoint
+from nfn_cli.errors import NfnError
+from nfn_cli.networks.inr import ORDERS, Coordinates
+from nfn_cli.zoo.columns import Columns
+from nfn_cli.zoo.csv_blocks import Array, table_file
+from nfn_cli.zoo.inr_folders import LAYOUTS, channels_of, shown_by
+
+_LARGEST_SIDE = 4096
+_COLUMNS = ("height", "width", "range", "low", "high", "coordinates", "order", "centred")
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Attributes: size: (height, width) of the image; coordinates: where its pixels lie; pixels: values of black and white.
+    None each where nothing says so."""
+
+    size: tuple[int, int] | None = None
+    coordinates: Coordinates | None = None
+    pixels: tuple[float, float] | None = None
+
+    def as_metadata(self) -> dict[str, str]:
+        """For a file to say the same."""
+        said = {"height": str(self.size[0]), "width": str(self.size[1])} if self.size else {}
+        said |= {"coordinates": self.coordinates.as_text()} if self.coordinates else {}
+        return said | ({"range": f"{self.pixels[0]:g},{self.pixels[1]:g}"} if self.pixels else {})
+
+
+def stated(checkpoint: Checkpoint) -> Stated:
+    """What is stated about one INR; of a zoo, the table of one shard is read, once for all its rows."""
+    said = {**_of_the_form(checkpoint), **_of_the_row(checkpoint), **checkpoint.metadata}
+    return Stated(_size(said), _coordinates(said), _range(said))
+
+
+def _of_the_form(checkpoint: Checkpoint) -> dict[str, str]:
+    shapes = {name: tuple(array.shape) for name, array in checkpoint.tensors.items()}
+    layout = next((each for each in LAYOUTS if each.is_published(shapes)), None)
+    return {} if layout is None else shown_by(layout, channels_of(shapes, layout))
+
+
+def _of_the_row(checkpoint: Checkpoint) -> dict[str, str]:
+    folder, _, row = checkpoint.path.rpartition("#")
+    if checkpoint.container != "zoo-row" or not row.isdecimal() or not zoo_shard.is_zoo(Path(folder)):
+        return {}
+    try:
+        first = 0
+        for path, rows in _shards(Path(folder), (Path(folder) / zoo_shard.SHARDS).stat().st_mtime_ns):
+            if int(row) < first + rows:
+                table = _table(path.with_suffix(".csv"), path.stat().st_mtime_ns)
+                return {name: str(cells[int(row) - first]) for name, cells in table.items()}
+            first += rows
+    except (NfnError, OSError, IndexError):  # a zoo without a table that fits says nothing
+        pass
+    return {}
+
+
+@lru_cache(maxsize=4)
+def _shards(folder: Path, _written: int) -> tuple[tuple[Path, int], ...]:
+    return tuple((path, zoo_shard.open_shard(path).rows) for path in zoo_shard.shard_paths(folder))
+
+
+@lru_cache(maxsize=64)
+def _table(path: Path, _written: int) -> dict[str, Array]:
+    columns = Columns((table_file(path),))
+    return {name: columns[name] for name in _COLUMNS if name in columns}
+
+
+def _size(said: Mapping[str, str]) -> tuple[int, int] | None:
+    sides = [said.get(name, "") for name in ("height", "width")]
+    if not all(side.isdecimal() and len(side) < 6 and 0 < int(side) <= _LARGEST_SIDE for side in sides):
+        return None
+    return int(sides[0]), int(sides[1])
+
+
+def _range(said: Mapping[str, str]) -> tuple[float, float] | None:
+    return _ends(said.get("range", "").split(",")) or _ends([said.get("low", ""), said.get("high", "")])
+
+
+def _coordinates(said: Mapping[str, str]) -> Coordinates | None:
+    words = said.get("coordinates", "").split(",")
+    ends = _ends(words[:2])
+    if ends is not None and len(words) > 2 and words[2] in ORDERS:
+        return Coordinates(*ends, words[2], "centred" in words[3:])
+    order, centred = said.get("order", ""), said.get("centred", "")
+    if order not in ORDERS and not centred:
+        return None
+    return Coordinates(order=order if order in ORDERS else ORDERS[0], centred=centred.lower() == "true")
+
+
+def _ends(words: list[str]) -> tuple[float, float] | None:
+    """Two different numbers, or None."""
+    try:
+        found = [float(word) for word in words]
+    except ValueError:
+        return None
+    good = len(found) == 2 and found[0] != found[1] and all(abs(number) < 1e6 for number in found)
+    return (found[0], found[1]) if good else None
