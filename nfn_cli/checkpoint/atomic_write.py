@@ -105,11 +105,12 @@ def _move_rest(old: Path, target: Path) -> None:
 
 
 def check_output(path: Path, force: bool) -> None:
-    """Refuse an output that may not be written, before any work is done for it.
+    """Refuse an output that cannot be written, before any work is done for it.
 
     Raises:
-        WrongUsage: as `atomic_output`.
+        WrongUsage, SurroundingsFailed: as `atomic_output`.
     """
+    _check_writable(path.parent, path)
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -123,6 +124,27 @@ def check_output(path: Path, force: bool) -> None:
         raise WrongUsage("the output is not a regular file", where=where, code="output-not-a-file")
     if not force:
         raise WrongUsage("the output exists", where=where, fix="use --force to replace it", code="output-exists")
+
+
+def check_output_folder(path: Path) -> None:
+    """As `check_output`, of a folder that is made with its parents; one that is there may be filled.
+
+    Raises:
+        WrongUsage: something else has the name.
+        SurroundingsFailed: it cannot be made.
+    """
+    if path.exists() and not path.is_dir():
+        raise WrongUsage("the output is no folder", where=printable(path), code="output-not-a-folder")
+    target = Path(os.path.realpath(path))
+    _check_writable(next(folder for folder in target.parents if folder.exists()), path)
+
+
+def _check_writable(folder: Path, path: Path) -> None:
+    """Raises SurroundingsFailed where no file can be made in `folder` for the output `path`."""
+    if not folder.is_dir():
+        raise surroundings_failed(OSError(errno.ENOENT, ""), path)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise surroundings_failed(OSError(errno.EACCES, os.strerror(errno.EACCES)), path)
 
 
 def surroundings_failed(error: OSError, path: Path) -> NfnError:

@@ -59,6 +59,7 @@ def generalization(
             raise WrongUsage(
                 "there is a predictor already", where=str(output), fix="--force replaces it", code="exists"
             )
+        t.check_folders(output, work)
         import torch
 
         from nfn_cli.predictors.predictor import write_predictor

@@ -68,6 +68,7 @@ def inr_classifier(
             raise WrongUsage(
                 "there is a predictor already", where=str(output), fix="--force replaces it", code="exists"
             )
+        t.check_folders(output, work)
         import torch
 
         from nfn_cli.predictors.inr_predictor import write_inr_predictor
@@ -78,8 +79,6 @@ def inr_classifier(
         config = InrClassifierConfig(
             model, images, tuple(outside or ()), words, epochs, exchanged=exchanged, mirrored=mirrored, seed=seed
         )
-        if work is not None:
-            work.mkdir(parents=True, exist_ok=True)
         card, tensors = train_inr_classifier(
             zoos, config, name or output.name, _commands(config, zoos, output), work, stage_progress()
         )

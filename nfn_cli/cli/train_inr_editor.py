@@ -66,6 +66,7 @@ def inr_editor(
     with session.guarded(str(output)):
         if (output / "editor.json").exists() and not force:
             raise WrongUsage("there is an editor already", where=str(output), fix="--force replaces it", code="exists")
+        t.check_folders(output, work)
         import torch
 
         from nfn_cli.networks.inr_edit import EditorShape

@@ -84,11 +84,17 @@ def jobs_of(source: str) -> Iterator[Job]:
 
 
 def _of_folder(folder: Path) -> Iterator[Job]:
-    if zoo_shard.is_zoo(folder) or zoo_row.is_zoo(folder):
+    try:
+        is_zoo = zoo_shard.is_zoo(folder) or zoo_row.is_zoo(folder)
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        files = [entry for entry in entries if entry.is_file()]
+        folders = [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
+    except OSError:
+        yield Job(str(folder), "")  # it will say why, in its place
+        return
+    if is_zoo:
         yield from _of_zoo(folder)
         return
-    entries = _listed(folder)
-    files = [entry for entry in entries if entry.is_file()]
     kinds = {entry: kind for entry in files if (kind := _kind(entry)) in _CONTAINERS}
     parts: set[Path] = set()
     for entry, kind in kinds.items():
@@ -98,18 +104,8 @@ def _of_folder(folder: Path) -> Iterator[Job]:
             except NfnError:
                 continue  # the job itself will say so
     yield from (Job(str(entry), _stamp(entry)) for entry in kinds if entry not in parts)
-    for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _of_folder(entry)
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise SurroundingsFailed(
-            error.strerror or "cannot be read", where=printable(folder), code="cannot-read"
-        ) from None
+    for entry in folders:
+        yield from _of_folder(entry)
 
 
 def _kind(path: Path) -> str:

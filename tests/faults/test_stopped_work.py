@@ -57,8 +57,34 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Work]:
     (given / "many").mkdir()
     for number in range(24):
         shutil.copy((RELU, TANH)[number % 2], given / "many" / f"{number:03}.safetensors")
-    cnns = ("zoo", "train-cnns", "--data", images, "--runs", 6, "--group-size", 1, "--steps", 30, "--batch-size", 4)
-    inrs = ("zoo", "fit-inrs", "--dataset", images, "--train", 20, "--test", 4, "--steps", 100, "--hidden", "8,8")
+    cnns: tuple[object, ...] = (
+        "zoo",
+        "train-cnns",
+        "--data",
+        images,
+        "--runs",
+        6,
+        "--group-size",
+        1,
+        "--steps",
+        30,
+        "--batch-size",
+        4,
+    )
+    inrs: tuple[object, ...] = (
+        "zoo",
+        "fit-inrs",
+        "--dataset",
+        images,
+        "--train",
+        20,
+        "--test",
+        4,
+        "--steps",
+        100,
+        "--hidden",
+        "8,8",
+    )
     inrs += ("--group-size", 6, "--threads", 1)
     quick = ("--epochs", 80, "--folds", 2, "--test-fraction", 0.3, "--work", "{}/work", "--seed", 1)
     scan = ("scan", given / "many", "--json", "--resume", "{}/log")
