@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from nfn_cli.networks.graph_evaluator.shapes import traced
 Array = np.ndarray[Any, np.dtype[Any]]
 ORDERS = ("row-column", "column-row")
 _CHANNELS = (1, 3)
+_ON_POINTS = frozenset(
+    {"linear", "pointwise", "scalar", "clip"}
+)  # kinds of ops that see the last axis alone, or nothing
 _POINTS_AT_ONCE = 1 << 14
 
 
@@ -51,6 +54,18 @@ class Coordinates:
         if self.centred:
             return self.low + (self.high - self.low) * (np.arange(size) + 0.5) / size
         return np.linspace(self.low, self.high, size)
+
+
+def over_points(graph: Graph) -> Graph:
+    """A network that was written down for (batch, points, 2), as one for (points, 2); any other graph as it is.
+
+    Only where no op looks beyond the last axis, so that how points are arranged does not matter.
+    """
+    shapes = [given.shape for given in graph.inputs]
+    if len(shapes) != 1 or len(shapes[0]) < 3 or any(op.kind not in _ON_POINTS for op in graph.ops):
+        return graph
+    ops = [replace(op, attributes={n: a for n, a in op.attributes.items() if n != "shape"}) for op in graph.ops]
+    return replace(graph, inputs=(replace(graph.inputs[0], shape=(None, shapes[0][-1])),), ops=tuple(ops))
 
 
 def inr_channels(graph: Graph) -> int:

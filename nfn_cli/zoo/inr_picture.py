@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from nfn_cli.checkpoint.finite import check_finite
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Network
-from nfn_cli.networks.inr import Coordinates, inr_channels, render, seen_range
+from nfn_cli.networks.inr import Coordinates, inr_channels, over_points, render, seen_range
 from nfn_cli.zoo.inr_stated import stated
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -45,7 +45,7 @@ class Rendered:
 
 
 def only_inr(networks: tuple[Network, ...]) -> Network:
-    """The one network of a file.
+    """The one network of a file, over points.
 
     Raises:
         Refused: there are several (code "several-networks").
@@ -56,7 +56,7 @@ def only_inr(networks: tuple[Network, ...]) -> Network:
             fix="name the weights of one with --layers",
             code="several-networks",
         )
-    return networks[0]
+    return replace(networks[0], graph=over_points(networks[0].graph))
 
 
 def alone(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, Tensor]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph, GraphInput, Network, Op
-from nfn_cli.networks.inr import Coordinates, inr_channels, render, seen_range
+from nfn_cli.networks.inr import Coordinates, inr_channels, over_points, render, seen_range
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.element import random_flat
 from nfn_cli.symmetry.solve import find_symmetry
@@ -88,3 +90,22 @@ def test_a_graph_that_does_not_say_its_function_is_refused() -> None:
 )
 def test_values_tell_their_range(lowest: float, highest: float, expected: tuple[float, float]) -> None:
     assert seen_range(lowest, highest) == expected
+
+
+def test_a_network_written_down_for_batches_of_points_shows_the_same_as_one_for_points() -> None:
+    plain = _linear(2, 1)
+    batched = replace(plain, inputs=(GraphInput("x", (1, 32, 2)),))
+    with pytest.raises(Refused, match="32 × 2"):
+        inr_channels(batched)
+    tensors = {"w": torch.tensor([[[1.0, 3.0]]]), "b": torch.ones(1, 1)}
+    assert inr_channels(over_points(batched)) == 1
+    assert torch.equal(render(over_points(batched), tensors, 5, 4), render(plain, tensors, 5, 4))
+    assert over_points(plain) is plain
+
+
+def test_a_network_that_looks_at_several_points_at_once_is_no_inr() -> None:
+    mean = Op("reduce", ("y",), "z", {}, {"axes": (1,), "statistic": "mean"})
+    plain = _linear(2, 1)
+    pooled = replace(plain, inputs=(GraphInput("x", (1, 32, 2)),), ops=(*plain.ops, mean), outputs=("z",))
+    with pytest.raises(Refused, match="32 × 2"):
+        inr_channels(over_points(pooled))
