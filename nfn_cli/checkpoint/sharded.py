@@ -50,7 +50,7 @@ def shard_names(index: Path) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(weight_map.values()))
     for name in names:
         path = PurePosixPath(name)
-        # Lexically: a hub cache keeps its shards as links to elsewhere, which is its own affair.
+        # Lexically: the file may not be there yet; where links lead is looked at when it is read.
         unsafe = not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name
         if unsafe or path == PurePosixPath("."):
             raise Refused(
@@ -73,6 +73,7 @@ def read_sharded(path: Path) -> Checkpoint:
     metadata: dict[str, str] = {}
     for shard in shard_names(path):
         try:
+            _check_link(path, path.parent / shard)
             headers[shard], file = _read_shard(path.parent / shard, recent)
             expected = {name for name, where in weight_map.items() if where == shard}
             if set(headers[shard].entries) != expected:
@@ -190,6 +191,18 @@ def _same_file(first: Path, second: Path) -> bool:
         return os.path.samefile(first, second)
     except OSError:
         return False
+
+
+def _check_link(index: Path, shard: Path) -> None:
+    """Refuse a shard that is a link out of the folder, unless the index is one to the same place: so the hub's cache keeps both."""
+    place = Path(os.path.realpath(shard))
+    allowed = (os.path.realpath(index.parent), os.path.dirname(os.path.realpath(index)))
+    if not any(place.is_relative_to(folder) for folder in allowed):
+        raise Refused(
+            "the shard is a link to outside the folder of its index",
+            fix="put the file itself there, or link index and shards to one folder",
+            code="shard-outside-folder",
+        )
 
 
 def _read_shard(path: Path, recent: RecentWindows) -> tuple[Header, MappedFile]:
