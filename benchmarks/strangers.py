@@ -2,7 +2,7 @@
 
 strangers.csv beside this file says for every file what is right: the group of each network, or the code of the refusal,
 and why in a few words; each line was compared by hand with what manifest.csv tells of the file. The activation that the
-manifest's notes state is given where the file itself does not hold it. Prints each disagreement and the shares.
+manifest's notes or the reason state is given where the file itself does not hold it, or the one of its modules. Prints each disagreement and the shares.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def answer(path: Path, notes: str) -> tuple[str, str]:
     try:
         checkpoint = nfn_cli.load(path)
         known = checkpoint.hints.activation
-        options = nfn_cli.NameOptions(activation=None if known else stated_activation(notes))
+        stated = stated_activation(notes) or checkpoint.hints.suggested
+        options = nfn_cli.NameOptions(activation=None if known else stated)
         report = nfn_cli.symmetry_report(checkpoint, options).as_json()
     except nfn_cli.NfnError as error:
         return "refuse", error.code
@@ -79,7 +80,7 @@ def rows(data: Path) -> Iterator[Row]:
         for line in csv.DictReader(handle):
             known = table.get(line["file"], dict.fromkeys(("network", "expected", "answer", "reason"), "?"))
             parts = (known[key] for key in ("network", "expected", "answer", "reason"))
-            yield Row(line["file"], *parts, *answer(data / line["file"], line["notes"]))
+            yield Row(line["file"], *parts, *answer(data / line["file"], f"{line['notes']} {known['reason']}"))
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from typing import Any
 from nfn_cli.checkpoint.atomic_write import atomic_output
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
-from nfn_cli.checkpoint.storage import StoredTensor, aliases_of, changed_members
+from nfn_cli.checkpoint.storage import StoredTensor, aliases_of, changed_members, member_bytes
 from nfn_cli.checkpoint.zip_guard import checked_zip, open_zip, read_member
 from nfn_cli.checkpoint.zip_patch import patch_zip
 
@@ -57,12 +58,16 @@ def write_archive(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, 
     (path,) = origin.files
     with open_zip(path) as archive, path.open("rb") as source, atomic_output(out, force) as target:
         if not content.inner:
-            changed = changed_members(archive, content.stored, origin.tensors, checkpoint.tensors)
+            changed = changed_members(
+                partial(member_bytes, archive), content.stored, origin.tensors, checkpoint.tensors
+            )
             patch_zip(source, archive, target, changed)
             return ()
         inner, made = BytesIO(read_member(archive, archive.getinfo(content.inner))), BytesIO()
         with checked_zip(inner, inner.getbuffer().nbytes) as weights:
-            changed = changed_members(weights, content.stored, origin.tensors, checkpoint.tensors)
+            changed = changed_members(
+                partial(member_bytes, weights), content.stored, origin.tensors, checkpoint.tensors
+            )
             patch_zip(inner, weights, made, changed)
         patch_zip(source, archive, target, [(content.inner, made.getvalue())])
     return ()

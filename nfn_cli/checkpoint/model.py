@@ -22,6 +22,7 @@ class Hints:
         pooling: "none", "average" or "max": the spatial pooling between layers.
         architecture: name of a known architecture, e.g. from a config.json.
         architecture_arguments: what it was made with, as a JSON object of numbers, booleans, text and lists of them.
+        suggested: an activation that is in the file without a word on where it is applied, so that nothing is made of it.
         source: where this was found, for the report (e.g. "data in the Stable-Baselines3 zip").
     """
 
@@ -30,6 +31,7 @@ class Hints:
     pooling: str | None = None
     architecture: str | None = None
     architecture_arguments: str | None = None
+    suggested: str | None = None
     source: str = ""
 
 

@@ -34,6 +34,8 @@ _READERS: dict[str, Callable[[Path], Checkpoint]] = {
     "npy": _reader("numpy_file", "read_npy"),
     "torch-zip": _reader("torch_file", "read_torch", "torch-zip"),
     "torch-legacy": _reader("torch_file", "read_torch", "torch-legacy"),
+    "pickle": _reader("object_file", "read_pickle"),
+    "old-pickle": _reader("object_file", "read_pickle"),
     "onnx": _reader("onnx_file", "read_onnx"),
     "pt2": _reader("pt2_file", "read_pt2"),
     "torchscript": _reader("torchscript_file", "read_torchscript"),
@@ -102,7 +104,7 @@ def _read_file(path: Path) -> Checkpoint:
     if reader is None:
         from nfn_cli.checkpoint.refusals import refuse
 
-        raise refuse(kind, path)
+        raise refuse(kind)
     checkpoint = reader(path)
     hints = joined_hints(checkpoint.hints, hints_in(checkpoint.metadata, "metadata"))
     return replace(checkpoint, hints=joined_hints(hints, hints_beside(path)))

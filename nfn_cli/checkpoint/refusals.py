@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from nfn_cli.checkpoint.pickle_scan import first_foreign, globals_of
+from nfn_cli.checkpoint.pickle_scan import first_foreign
 from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
 
@@ -37,54 +35,33 @@ _REASONS: dict[str, tuple[str, str, str]] = {
 
 # Where a pickle comes from, by the first class it asks for.
 _PICKLE_FAMILIES: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (("sklearn.", "joblib."), "sklearn-pickle", "a scikit-learn object"),
+    (("sklearn.",), "sklearn-pickle", "a scikit-learn object"),
     (("stable_baselines3.common.vec_env",), "unsafe-pickle", "normalization statistics of Stable-Baselines3"),
     (("neat.",), "unsafe-pickle", "a NEAT genome"),
     (("xgboost.", "lightgbm."), "unsafe-pickle", "a tree model"),
 )
 
 
-def refuse(kind: str, path: Path) -> Refused:
+def refuse(kind: str) -> Refused:
     """The refusal for a kind of file that has no reader."""
-    if kind in ("pickle", "old-pickle"):
-        with path.open("rb") as handle:
-            return refuse_pickle(list(globals_of(handle)))
     code, what, fix = _REASONS.get(kind, _REASONS["unknown"])
     return Refused(what, fix=fix, code=code)
 
 
-def refuse_pickle(names: list[str]) -> Refused:
-    """The refusal for a plain pickle that asks for these globals."""
+def known_pickle(names: list[str]) -> Refused | None:
+    """The refusal for a pickle whose classes are those of something well known that is no network."""
     foreign = first_foreign(names)
-    if not foreign:
-        return Refused("a plain pickle of Python values, not a checkpoint", fix=STATE_DICT, code="plain-pickle")
+    if any(name.startswith("sklearn.neural_network.") for name in names):
+        return None
     for prefixes, code, what in _PICKLE_FAMILIES:
         if foreign.startswith(prefixes):
             return Refused(f"a pickle of {what} ({printable(foreign)}), not a network", code=code)
-    if foreign == "torch.storage._load_from_bytes":
-        return Refused(
-            "tensors in a plain pickle (torch.storage._load_from_bytes): reading them could run any code",
-            fix=STATE_DICT,
-            code="unsafe-pickle",
-        )
-    return Refused(
-        f"a plain pickle that needs {printable(foreign)}: reading it could run any code",
-        fix=STATE_DICT,
-        code="unsafe-pickle",
-    )
+    return None
 
 
 def refuse_torch_pickle(foreign: str, names: list[str]) -> Refused:
-    """The refusal for a torch file whose pickle needs more than tensors and plain values."""
+    """The refusal for a torch file within another file whose pickle needs more than tensors and plain values."""
     shown = printable(foreign) or "a class of its own"
     if any(name.startswith("torch.nn.modules.") for name in names):
-        return Refused(
-            f"a whole pickled module (class {shown}): reading it could run any code",
-            fix=STATE_DICT,
-            code="whole-module",
-        )
-    return Refused(
-        f"the pickle needs {shown}, which is more than weights: reading it could run any code",
-        fix=STATE_DICT,
-        code="unsafe-pickle",
-    )
+        return Refused(f"a whole pickled module (class {shown})", fix=STATE_DICT, code="whole-module")
+    return Refused(f"the pickle needs {shown}, which is more than weights", fix=STATE_DICT, code="unsafe-pickle")

@@ -6,7 +6,7 @@ Knows storages and arrays; no pickle, no JSON. What a file says about sizes is c
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -102,7 +102,7 @@ def read_tensors(path: Path, archive: zipfile.ZipFile, stored: Mapping[str, Stor
 
 def read_tensors_in_memory(archive: zipfile.ZipFile, stored: Mapping[str, StoredTensor]) -> dict[str, Array]:
     """As `read_tensors`, of an archive that is itself in memory."""
-    storages = {m: read_member(archive, _info(archive, m)) for m in {tensor.member: None for tensor in stored.values()}}
+    storages = {m: member_bytes(archive, m) for m in {tensor.member: None for tensor in stored.values()}}
     return {name: tensor.view(storages[tensor.member]) for name, tensor in stored.items()}
 
 
@@ -119,13 +119,25 @@ def aliases_of(stored: Mapping[str, StoredTensor]) -> dict[str, str]:
     return aliases
 
 
+def member_bytes(archive: zipfile.ZipFile, member: str) -> bytes:
+    """What a member holds.
+
+    Raises:
+        Refused: there is no such member, or it is damaged.
+    """
+    return read_member(archive, _info(archive, member))
+
+
 def changed_members(
-    archive: zipfile.ZipFile,
+    read: Callable[[str], bytes],
     stored: Mapping[str, StoredTensor],
     before: Mapping[str, Array],
     after: Mapping[str, Array],
 ) -> Iterator[tuple[str, bytes]]:
     """Every member in which a tensor changed, and its new bytes.
+
+    Args:
+        read: gives the bytes of a member.
 
     Raises:
         Refused: tensors that overlap would need different values in one place (code "shared-memory").
@@ -135,7 +147,7 @@ def changed_members(
         by_member.setdefault(tensor.member, []).append(name)
     for member, names in by_member.items():
         if any(after[name] is not before[name] for name in names):
-            storage = bytearray(read_member(archive, _info(archive, member)))
+            storage = bytearray(read(member))
             _fill(storage, {name: stored[name] for name in names}, before, after)
             yield member, bytes(storage)
 

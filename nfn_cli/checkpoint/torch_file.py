@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,8 +18,8 @@ from nfn_cli.checkpoint.hint_words import hints_in
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
 from nfn_cli.checkpoint.pickle_scan import first_foreign, globals_of
-from nfn_cli.checkpoint.refusals import STATE_DICT, refuse_torch_pickle
-from nfn_cli.checkpoint.wrapper_prefix import AVERAGING_COUNTER, without_wrapper_prefix
+from nfn_cli.checkpoint.refusals import STATE_DICT
+from nfn_cli.checkpoint.tensor_tree import Keys, named_tensors
 from nfn_cli.checkpoint.zip_guard import open_zip, read_member
 from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
@@ -27,12 +27,7 @@ from nfn_cli.printable import printable
 if TYPE_CHECKING:
     import torch
 
-Key = Any
-Keys = tuple[Key, ...]
-
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, the keys of its storages
-_TRAINING_WORDS = ("optim", "scheduler", "scaler", "rng", "replay", "history", "epoch", "args", "config")
-_DEEPEST, _MOST_NODES = 60, 1_000_000  # of containers within each other
 _REPEATED = 1 << 20  # bytes to which a tensor may repeat what its storage holds
 _BITS = {2: "int16", 1: "uint8"}
 
@@ -47,15 +42,15 @@ class Content:
 
 
 def read_torch(path: Path, container: str) -> Checkpoint:
-    """Read a file; a pickle that needs more than tensors and plain values is refused before anything is loaded.
+    """Read a file; a pickle that needs more than tensors and plain values is read as a tree of names, and never loaded.
 
     Raises:
-        Refused: foreign classes ("unsafe-pickle", "whole-module"), damage ("truncated"), quantized or sparse tensors.
+        Refused: calls of functions ("unsafe-pickle"), damage ("truncated"), quantized or sparse tensors.
     """
-    names = _globals_in(path, container)
-    foreign = first_foreign(names)
-    if foreign:
-        raise refuse_torch_pickle(foreign, names)
+    if first_foreign(_globals_in(path, container)):
+        from nfn_cli.checkpoint.object_file import read_objects_in_legacy, read_objects_in_zip
+
+        return read_objects_in_zip(path) if container == "torch-zip" else read_objects_in_legacy(path)
     with path.open("rb") as handle:
         tree = load_tree(path if container == "torch-zip" else handle)
     return checkpoint_from_tree(tree, str(path), container, (path,))
@@ -91,18 +86,13 @@ def load_tree(source: Path | BinaryIO) -> Any:
 
 def checkpoint_from_tree(tree: Any, path: str, container: str, files: tuple[Path, ...]) -> Checkpoint:
     """Name the tensors of a nested object; what surrounds them is left aside and kept for writing."""
-    _refuse_endless(tree)
-    left_aside: list[str] = []
-    optimizers: list[Keys] = []
-    words: dict[str, Any] = {}
-    found = list(_leaves(tree, (), left_aside, optimizers, words))
-    keys = _named(found)
-    by_keys = dict(found)
+    import torch
+
+    found = named_tensors(tree, torch.Tensor)
     tensors: dict[str, Array] = {}
     aliases: dict[str, str] = {}
     seen: dict[Any, str] = {}
-    for name, place in keys.items():
-        tensor = by_keys[place]
+    for name, (_, tensor) in found.tensors.items():
         tensors[name] = to_numpy(name, tensor)
         where = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
         if tensor.numel() and where in seen:
@@ -114,28 +104,13 @@ def checkpoint_from_tree(tree: Any, path: str, container: str, files: tuple[Path
         path=path,
         container=container,
         tensors=frozen,
-        hints=hints_in(words, "values beside the weights"),
+        hints=hints_in(found.words, "values beside the weights"),
         aliases=MappingProxyType(aliases),
-        left_aside=tuple(left_aside),
-        payload=Origin(files, frozen, MappingProxyType({}), Content(tree, MappingProxyType(keys), tuple(optimizers))),
+        left_aside=found.left_aside,
+        payload=Origin(
+            files, frozen, MappingProxyType({}), Content(tree, MappingProxyType(found.places), found.optimizers)
+        ),
     )
-
-
-def _refuse_endless(tree: Any) -> None:
-    """A pickle of a few bytes can hold itself, or double at every level: what is walked is counted first."""
-    stack, visited = [(tree, 0)], 0
-    while stack:
-        node, depth = stack.pop()
-        visited += 1
-        if depth > _DEEPEST or visited > _MOST_NODES:
-            raise Refused(
-                "the pickle nests too deep or holds itself",
-                fix="save the weights alone: a state dict",
-                code="too-large",
-            )
-        if isinstance(node, (Mapping, list, tuple)):
-            inner = node.values() if isinstance(node, Mapping) else node
-            stack.extend((part, depth + 1) for part in inner if isinstance(part, (Mapping, list, tuple)))
 
 
 def write_torch(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
@@ -238,78 +213,6 @@ def globals_in_zip(archive: zipfile.ZipFile) -> list[str]:
 
     info = next(i for i in archive.infolist() if i.filename == "data.pkl" or i.filename.endswith("/data.pkl"))
     return list(globals_of(BytesIO(read_member(archive, info))))
-
-
-def _leaves(
-    node: Any, place: Keys, left_aside: list[str], optimizers: list[Keys], words: dict[str, Any]
-) -> Iterator[tuple[Keys, torch.Tensor]]:
-    import torch
-
-    if isinstance(node, torch.Tensor):
-        yield place, node
-        return
-    items = list(node.items()) if isinstance(node, Mapping) else list(enumerate(node)) if _is_list(node) else None
-    shown = printable(".".join(map(str, place)) or "content", 80)
-    if items is None:
-        if place:
-            left_aside.append(f"{shown}: {type(node).__name__}")
-            if len(place) <= 2 and isinstance(place[-1], str):
-                words[place[-1]] = node
-        return
-    if isinstance(node, Mapping) and {"state", "param_groups"} <= set(node):
-        optimizers.append(place)
-        left_aside.append(f"{shown}: optimizer state")
-        return
-    last = str(place[-1]).lower() if place else ""
-    if any(word in last for word in _TRAINING_WORDS) and not any(w in last for w in ("model", "net", "policy")):
-        if "optim" in last:
-            optimizers.append(place)
-        left_aside.append(f"{shown}: not weights")
-        if isinstance(node, Mapping):
-            words.update({str(key): value for key, value in items})
-        return
-    plain = [
-        key
-        for key, value in items
-        if not isinstance(value, torch.Tensor) and not _is_list(value) and not isinstance(value, Mapping)
-    ]
-    for key, value in items:
-        if isinstance(value, torch.Tensor) and any(word in str(key).lower() for word in ("rng_state", "optimizer")):
-            left_aside.append(f"{printable(key, 80)}: not weights")
-        elif len(plain) > 20 and key in plain:
-            continue
-        else:
-            yield from _leaves(value, (*place, key), left_aside, optimizers, words)
-    if len(plain) > 20:
-        left_aside.append(f"{shown}: {len(plain)} plain values")
-
-
-def _is_list(node: Any) -> bool:
-    return isinstance(node, (list, tuple)) and len(node) < 1_000_000
-
-
-def _named(found: list[tuple[Keys, Any]]) -> dict[str, Keys]:
-    """Names by nesting, without levels that hold everything, without the prefixes of wrappers in any group."""
-    places = [place for place, _ in found]
-    depth = 0
-    while places and all(len(p) > depth + 1 for p in places) and len({str(p[depth]) for p in places}) == 1:
-        depth += 1
-    groups: dict[Keys, list[Keys]] = {}
-    for place in places:
-        groups.setdefault(place[depth:-1], []).append(place)
-    names: dict[str, Keys] = {}
-    for group, members in groups.items():
-        bare = without_wrapper_prefix([str(place[-1]) for place in members if place])
-        for short, place in zip(bare, members, strict=False):
-            if short == AVERAGING_COUNTER:
-                continue
-            name = ".".join([*map(str, group), short])
-            while name in names:
-                name += "'"
-            names[name] = place
-        if not bare:
-            names["tensor"] = ()
-    return names
 
 
 def _replaced(node: Any, place: Keys, new: Mapping[Keys, Any], dropped: set[Keys]) -> Any:

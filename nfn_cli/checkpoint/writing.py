@@ -51,6 +51,12 @@ def _archive(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
     return write_archive(checkpoint, out, force)
 
 
+def _objects(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
+    from nfn_cli.checkpoint.object_file import write_objects
+
+    return write_objects(checkpoint, out, force)
+
+
 def _sb3(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
     from nfn_cli.checkpoint.sb3_zip import write_sb3
 
@@ -64,6 +70,10 @@ _WRITERS: dict[str, Writer] = {
     "npy": write_npy,
     "torch-zip": _torch,
     "torch-legacy": _torch,
+    "torch-objects-zip": _objects,
+    "torch-objects-legacy": _objects,
+    "torch-objects-pickle": _objects,
+    "pickle": _objects,
     "onnx": _onnx,
     "pt2": _archive,
     "torchscript": _archive,

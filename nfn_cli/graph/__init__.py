@@ -30,6 +30,12 @@ def find_networks(checkpoint: Checkpoint, options: NameOptions | None = None) ->
 
         return (network_from_torchscript(checkpoint),)
     options = options or NameOptions()
+    if checkpoint.container.startswith("torch-objects") and options == NameOptions():
+        from nfn_cli.graph.from_modules import network_from_modules
+
+        sequential = network_from_modules(checkpoint)
+        if sequential is not None:
+            return (sequential,)
     if options.arch is None and GRAPH_KEY in checkpoint.metadata:
         from nfn_cli.graph.stored_graph import network_with_stored_graph
 

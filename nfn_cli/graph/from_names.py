@@ -74,7 +74,7 @@ def networks_from_names(checkpoint: Checkpoint, options: NameOptions = NameOptio
     if not shapes:
         raise Refused("no floating-point weights", code="not-a-network")
     refuse_foreign({name: tuple(array.shape) for name, array in checkpoint.tensors.items()})
-    torch_layout = checkpoint.container not in ("npz", "npy", "zoo-row")
+    torch_layout = checkpoint.container not in ("npz", "npy", "pickle", "zoo-row")
     layers, loose = find_layers(shapes, torch_layout)
     weighted = [layer for layer in layers if layer.kind in ("linear", "conv")]
     if not weighted:

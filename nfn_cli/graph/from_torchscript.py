@@ -6,10 +6,9 @@ The file does not say which shapes it takes. The first likely one that the progr
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from typing import Any
 
-from nfn_cli.checkpoint.model import Array, Checkpoint
+from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.checkpoint.origin import origin_of
 from nfn_cli.checkpoint.storage import StoredTensor
 from nfn_cli.checkpoint.torchscript_file import Script
@@ -17,16 +16,12 @@ from nfn_cli.checkpoint.tree_pickle import Object
 from nfn_cli.errors import Refused
 from nfn_cli.graph.aten import Program, Tensor
 from nfn_cli.graph.captured_network import captured_network
+from nfn_cli.graph.likely_shapes import is_floating, likely_shapes, shape_note
 from nfn_cli.graph.model import Network
 from nfn_cli.graph.torchscript import Code, DoesNotFit, Function, Interpreter
 from nfn_cli.graph.torchscript.code import Class
 from nfn_cli.graph.torchscript.interpreter import Record
 from nfn_cli.graph.torchscript.meta import meta_tensor
-
-_SIDES = (96, 128, 224, 299, 64, 32, 28, *range(4, 64))
-_SIDES_OF_VOLUMES = (16, 32, 64, 112)
-_BATCHES = (2, 1)
-_SMALL = 100  # tensors of a program that may be tried often
 
 
 def network_from_torchscript(checkpoint: Checkpoint) -> Network:
@@ -40,7 +35,7 @@ def network_from_torchscript(checkpoint: Checkpoint) -> Network:
     code = Code(script.code)
     forward = _forward(script, code)
     failure: Refused | None = None
-    for shape in _likely_shapes(checkpoint):
+    for shape in likely_shapes(checkpoint):
         try:
             return _followed(checkpoint, script, code, forward, shape)
         except DoesNotFit as error:
@@ -62,20 +57,6 @@ def _forward(script: Script, code: Code) -> Function:
     return forward
 
 
-def _likely_shapes(checkpoint: Checkpoint) -> Iterator[tuple[int, ...]]:
-    """Images (volumes, signals) with the channels of a kernel, then rows with the features of a matrix; batch axis first."""
-    arrays = [array for array in checkpoint.tensors.values() if _is_floating(array)]
-    sides = _SIDES if len(arrays) <= _SMALL else _SIDES[:7]
-    for batch in _BATCHES:
-        for axes in (4, 5, 3):
-            # the first tensor is most often that of the first layer; a wrong count fails at once
-            for channels in dict.fromkeys(array.shape[1] for array in arrays if array.ndim == axes):
-                for side in sides if axes != 5 else _SIDES_OF_VOLUMES:
-                    yield (batch, channels, *([side] * (axes - 2)))
-        for features in dict.fromkeys(n for array in arrays if array.ndim == 2 for n in array.shape[::-1]):
-            yield (batch, features)
-
-
 def _followed(checkpoint: Checkpoint, script: Script, code: Code, forward: Function, shape: tuple[int, ...]) -> Network:
     program = Program()
     leaves = _Leaves(checkpoint, script, code, program)
@@ -85,9 +66,7 @@ def _followed(checkpoint: Checkpoint, script: Script, code: Code, forward: Funct
     outputs = _tensors(made)
     if not outputs:
         raise Refused("forward returns no tensor", code="not-capturable")
-    said = "×".join(map(str, shape))
-    note = f"the file does not name the shape of its input: {said} was taken, which runs through"
-    notes = (note, "read in evaluation mode") if leaves.in_training else (note,)
+    notes = (shape_note(shape), "read in evaluation mode") if leaves.in_training else (shape_note(shape),)
     return captured_network(program.graph(outputs), checkpoint, "the TorchScript code", notes)
 
 
@@ -98,7 +77,7 @@ class _Leaves:
         self.checkpoint, self.script, self.code, self.program = checkpoint, script, code, program
         self.made: dict[str, Tensor] = {}
         self.lists: dict[int, Any] = {}
-        floats = [array.dtype.name for array in checkpoint.tensors.values() if _is_floating(array)]
+        floats = [array.dtype.name for array in checkpoint.tensors.values() if is_floating(array)]
         self.dtype = floats[0] if floats else "float32"
         self.in_training = isinstance(script.module.state, dict) and script.module.state.get("training") is True
         # a frozen module has its weights among the constants
@@ -116,12 +95,12 @@ class _Leaves:
         first = self.checkpoint.aliases.get(name, name)
         array = self.checkpoint.tensors[first]
         constant = name.startswith("CONSTANTS.") and not self.frozen
-        if array.ndim == 0 and (constant or not _is_floating(array)):
-            return array.item() if _is_floating(array) or array.dtype.kind in "iub" else None
+        if array.ndim == 0 and (constant or not is_floating(array)):
+            return array.item() if is_floating(array) or array.dtype.kind in "iub" else None
         if first not in self.made:
             meta = meta_tensor(array.shape, array.dtype.name)
             trained = not constant and (self.frozen or self._is_parameter(first))
-            self.made[first] = self.program.parameter(first, array.shape, trained, _is_floating(array), meta)
+            self.made[first] = self.program.parameter(first, array.shape, trained, is_floating(array), meta)
         return self.made[first]
 
     def _is_parameter(self, name: str) -> bool:
@@ -133,10 +112,6 @@ class _Leaves:
             owner = state.get(part) if isinstance(state, dict) else None
         made = self.code.find(owner.kind) if isinstance(owner, Object) else None
         return isinstance(made, Class) and last in made.parameters
-
-
-def _is_floating(array: Array) -> bool:
-    return array.dtype.kind not in "iubc"
 
 
 def _tensors(value: Any) -> list[Any]:

@@ -22,6 +22,7 @@ class Told:
         stated = activation or hints.activation
         self.source = "option --activation" if activation else hints.source if stated else ""
         self.functions = [activation_name(part) for part in stated.split(",")] if stated else []
+        self._suggestion = f" (the file has {hints.suggested}, and does not say where)" if hints.suggested else ""
         self.pooling = pooling or hints.pooling
         self._frequency_source = "option --omega" if omega else hints.source
         parts = [part.strip() for part in (omega or hints.omega or "").replace("…", _AND_SO_ON).split(",")]
@@ -45,7 +46,7 @@ class Told:
         if not self.functions:
             raise Refused(
                 "the activation is not known from the file",
-                fix="give it with --activation NAME",
+                fix=f"give it with --activation NAME{self._suggestion}",
                 code="activation-unknown",
             )
         if len(self.functions) not in (1, hidden):

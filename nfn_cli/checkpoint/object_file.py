@@ -1,0 +1,204 @@
+"""checkpoint/object_file.py: pickled objects (whole modules, classes with arrays) as checkpoints. Runs nothing of the file.
+
+`torch.save(model)` in both its forms, and plain pickles of arrays or tensors. The pickle is read as a tree of names and
+values; no class is imported. Written again, every byte stays but those of the weights.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from nfn_cli.checkpoint.atomic_write import atomic_output
+from nfn_cli.checkpoint.hint_words import hints_in, joined_hints
+from nfn_cli.checkpoint.legacy_torch import read_legacy
+from nfn_cli.checkpoint.model import Array, Checkpoint, Hints
+from nfn_cli.checkpoint.object_tree import activation_modules, activation_words, as_plain
+from nfn_cli.checkpoint.origin import Origin, origin_of
+from nfn_cli.checkpoint.pickle_scan import globals_of
+from nfn_cli.checkpoint.pickle_values import Blob
+from nfn_cli.checkpoint.refusals import known_pickle
+from nfn_cli.checkpoint.storage import (
+    StoredTensor,
+    aliases_of,
+    changed_members,
+    check_byte_order,
+    member_bytes,
+    read_tensors,
+)
+from nfn_cli.checkpoint.tensor_tree import named_tensors
+from nfn_cli.checkpoint.tree_pickle import Machine
+from nfn_cli.checkpoint.zip_guard import open_zip, read_member
+from nfn_cli.checkpoint.zip_patch import patch_zip
+from nfn_cli.errors import Refused
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What was in the file.
+
+    Attributes:
+        tree: the objects, as `tree_pickle` gives them.
+        stored: where each tensor lies.
+        names: id of a tensor in the tree -> its name.
+        places: member -> (start, length) of its bytes in the file; empty for zip archives.
+        unplaced: members whose bytes the file spells in another way, so that they cannot be written again.
+    """
+
+    tree: Any
+    stored: Mapping[str, StoredTensor]
+    names: Mapping[int, str]
+    places: Mapping[str, tuple[int, int]]
+    unplaced: frozenset[str] = frozenset()
+
+
+def read_objects_in_zip(path: Path) -> Checkpoint:
+    """A zip archive of torch.save that holds objects.
+
+    Raises:
+        Refused: damaged, no tensors in it, or a call that would run a program ("unsafe-pickle").
+    """
+    with open_zip(path) as archive:
+        check_byte_order(archive)
+        name = next(n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl"))
+        machine = Machine(name.removesuffix("data.pkl") + "data/", objects=True)
+        tree = machine.run(read_member(archive, archive.getinfo(name)))
+        stored, hints, left_aside, names = _named(tree)
+        outside = {name: tensor for name, tensor in stored.items() if tensor.member not in machine.blobs}
+        tensors = read_tensors(path, archive, outside)
+    if len(outside) < len(stored):
+        raise Refused("tensors both beside the pickle and in it", code="unsupported-tensor")
+    return _checkpoint(path, "torch-objects-zip", tensors, Objects(tree, stored, names, {}), hints, left_aside)
+
+
+def read_objects_in_legacy(path: Path) -> Checkpoint:
+    """A file of torch.save before 1.6 that holds objects; errors as `read_objects_in_zip`."""
+    with path.open("rb") as handle:
+        machine = Machine("", objects=True)
+        tree, places = read_legacy(handle, path.stat().st_size, machine)
+    return _in_one_file(path, "torch-objects-legacy", tree, machine, places)
+
+
+def read_pickle(path: Path) -> Checkpoint:
+    """A plain pickle.
+
+    Raises:
+        Refused: as `read_objects_in_zip`, or an object that is well known and no network.
+    """
+    machine = Machine("", objects=True)
+    with path.open("rb") as handle:
+        known = known_pickle(list(globals_of(handle)))
+        if known:
+            raise known
+        handle.seek(0)
+        tree = machine.run(handle)
+    return _in_one_file(path, "torch-objects-pickle" if machine.of_torch else "pickle", tree, machine, {})
+
+
+def write_objects(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
+    """The same file with other weights, every other byte as it was.
+
+    Raises:
+        Refused: the pickle spells its numbers as text, whose length would change (code "not-writable").
+    """
+    origin = origin_of(checkpoint)
+    content: Objects = origin.content
+    (path,) = origin.files
+    changed = partial(changed_members, stored=content.stored, before=origin.tensors, after=checkpoint.tensors)
+    with path.open("rb") as source, atomic_output(out, force) as target:
+        if not content.places and not content.unplaced:
+            with open_zip(path) as archive:
+                patch_zip(source, archive, target, changed(partial(member_bytes, archive)))
+            return ()
+        shutil.copyfileobj(source, target, 1 << 20)
+
+        def read(member: str) -> bytes:
+            if member in content.unplaced:
+                raise Refused(
+                    "the pickle spells its numbers as text",
+                    fix="save it with pickle protocol 3 or later, or as .npz",
+                    code="not-writable",
+                )
+            start, length = content.places[member]
+            source.seek(start)
+            return source.read(length)
+
+        for member, data in changed(read):
+            target.seek(content.places[member][0])
+            target.write(data)
+        target.seek(0, 2)
+    return ()
+
+
+def _named(tree: Any) -> tuple[dict[str, StoredTensor], Hints, tuple[str, ...], dict[int, str]]:
+    plain = as_plain(tree)
+    found = named_tensors(plain, StoredTensor)
+    if not found.tensors:
+        raise Refused("a pickle of Python values without tensors or arrays", code="plain-pickle")
+    stored = {name: tensor for name, (_, tensor) in found.tensors.items()}
+    names: dict[int, str] = {}
+    for name, tensor in stored.items():
+        names.setdefault(id(tensor), name)
+    return stored, _hints(tree, plain, found.words), found.left_aside, names
+
+
+def _hints(tree: Any, plain: Any, words: Mapping[str, Any]) -> Hints:
+    hints = hints_in(words, "values beside the weights")
+    by_layer = Hints(activation=activation_words(plain), source="the layers in the file")
+    modules = activation_modules(tree)
+    suggested = modules[0].lower() if len(modules) == 1 else None
+    return replace(joined_hints(hints, by_layer if by_layer.activation else Hints()), suggested=suggested)
+
+
+def _in_one_file(
+    path: Path, container: str, tree: Any, machine: Machine, places: dict[str, tuple[int, int]]
+) -> Checkpoint:
+    stored, hints, left_aside, names = _named(tree)
+    used = {tensor.member for tensor in stored.values()}
+    within = {member: blob for member, blob in machine.blobs.items() if member in used}
+    places |= {member: (blob.position, len(blob)) for member, blob in within.items() if blob.position is not None}
+    unplaced = frozenset(within) - set(places)
+    storages = {member: _bytes(path, member, places, within) for member in used}
+    tensors = {name: _view(tensor, storages[tensor.member]) for name, tensor in stored.items()}
+    return _checkpoint(path, container, tensors, Objects(tree, stored, names, places, unplaced), hints, left_aside)
+
+
+def _bytes(path: Path, member: str, places: Mapping[str, tuple[int, int]], within: Mapping[str, Blob]) -> Any:
+    if member not in places:
+        return bytes(within[member])
+    start, length = places[member]
+    return np.memmap(path, np.uint8, "r", start, (length,)) if length else b""
+
+
+def _view(tensor: StoredTensor, storage: Any) -> Array:
+    # numbers in the middle of a pickle stand where they stand; elsewhere arrays are aligned
+    array = np.require(tensor.view(storage), requirements="A").view()
+    array.flags.writeable = False
+    return array
+
+
+def _checkpoint(
+    path: Path,
+    container: str,
+    tensors: Mapping[str, Array],
+    content: Objects,
+    hints: Hints,
+    left_aside: tuple[str, ...],
+) -> Checkpoint:
+    frozen = MappingProxyType(dict(tensors))
+    return Checkpoint(
+        str(path),
+        container,
+        frozen,
+        hints=hints,
+        aliases=MappingProxyType(aliases_of(content.stored)),
+        left_aside=left_aside,
+        payload=Origin((path,), frozen, content=content),
+    )
