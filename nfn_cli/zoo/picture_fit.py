@@ -28,7 +28,7 @@ class PictureFit:
     Attributes:
         hidden: widths of the sine layers; omegas: ω of each.
         steps: at most; rate: the first learning rate of Adam; psnr: dB at which to stop, or None.
-        low, high: what pixel values 0 and 255 become.
+        low, high: what black and white become.
         coordinates: where pixels lie.
         seed: of the initial weights, which also depend on the picture, not on those beside it.
     """
@@ -66,7 +66,7 @@ def fit_pictures(
     """INRs of n pictures of one size.
 
     Args:
-        pictures: (height, width, channels) uint8 each.
+        pictures: (height, width, channels) uint8 or uint16 each.
         advance: is told how many more are done.
     """
     height, width, channels = pictures[0].shape
@@ -123,7 +123,8 @@ def kept_psnr(path: Path, picture: Array, how: PictureFit) -> float | None:
 
 
 def _target(picture: Array, how: PictureFit) -> Array:
-    values = how.low + (how.high - how.low) * (picture.reshape(-1, picture.shape[-1]).T / 255)
+    white = np.iinfo(picture.dtype).max
+    values = how.low + (how.high - how.low) * (picture.reshape(-1, picture.shape[-1]).T / white)
     return np.asarray(values, np.float32)
 
 

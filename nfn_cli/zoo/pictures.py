@@ -17,7 +17,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 LARGEST = 1 << 20  # pixels of a picture that is fitted
 _LARGEST_READ = 1 << 26  # before it is made smaller
-_GREY_MODES = ("1", "L", "I", "I;16", "F", "LA")
+_GREY_MODES = ("1", "L", "LA")
+_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey values of 16 bits; some formats come as 32
 
 
 def pillow() -> ModuleType:
@@ -38,7 +39,7 @@ def pillow() -> ModuleType:
 
 
 def read_picture(path: str | Path, *, grey: bool | None = None, longest: int | None = None) -> Array:
-    """One picture file -> (height, width, 1 or 3) uint8.
+    """One picture file -> (height, width, 1 or 3) uint8, or uint16 where its grey values have 16 bits.
 
     Args:
         grey: one channel or three; None as the file has it. Transparency is left out.
@@ -62,10 +63,11 @@ def read_picture(path: str | Path, *, grey: bool | None = None, longest: int | N
             with image.open(io.BytesIO(raw)) as opened:
                 if opened.width * opened.height > _LARGEST_READ:
                     raise ValueError(f"{opened.width}×{opened.height} pixels are too many")
-                grey = opened.mode in _GREY_MODES if grey is None else grey
-                if opened.mode in ("I", "I;16", "F"):
-                    raise ValueError("its grey values are not bytes")
-                picture = opened.convert("L" if grey else "RGB")
+                if opened.mode == "F":
+                    raise ValueError("its grey values are no whole numbers")
+                deep = opened.mode in _DEEP_MODES
+                grey = deep or opened.mode in _GREY_MODES if grey is None else grey
+                picture = _in_floats(image, opened) if deep else opened.convert("L" if grey else "RGB")
     except (OSError, SyntaxError, ValueError, image.DecompressionBombError, image.DecompressionBombWarning) as error:
         raise Refused(f"no picture ({printable(error, 200)})", where=where, code="bad-picture") from None
     if longest is not None and max(picture.size) > longest:
@@ -79,8 +81,17 @@ def read_picture(path: str | Path, *, grey: bool | None = None, longest: int | N
             fix="make it smaller with --size",
             code="bad-picture",
         )
-    values = np.asarray(picture, np.uint8)
-    return values[..., None] if values.ndim == 2 else values
+    values = np.rint(np.asarray(picture)).astype(np.uint16 if deep else np.uint8)
+    values = values[..., None] if values.ndim == 2 else values
+    return values if grey else np.broadcast_to(values, (*values.shape[:2], 3)).copy()
+
+
+def _in_floats(image: ModuleType, opened: Any) -> Any:
+    """Grey values of 16 bits as a picture of floats, which can be made smaller."""
+    values = np.asarray(opened)
+    if values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
+        raise ValueError(f"its grey values are {values.min()} to {values.max()}, not of 16 bits")
+    return image.fromarray(values.astype(np.float32))
 
 
 def picture_bytes(values: Array) -> bytes:

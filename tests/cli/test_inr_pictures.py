@@ -48,6 +48,23 @@ def test_a_picture_goes_into_weights_and_comes_back(tmp_path: Path) -> None:
     assert "D∞ ≀ S_32" in nfn("symmetry-report", inr).out
 
 
+def test_grey_values_of_16_bits_are_not_cut_to_8(tmp_path: Path) -> None:
+    deep = np.uint16(30000 + np.arange(12 * 10).reshape(12, 10))  # all of them one value of 8 bits
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    inr = tmp_path / "a.safetensors"
+    run = nfn("fit-inr", tmp_path / "a.png", "-o", inr, "--steps", 400, "--json")
+    assert (run.code, run.err) == (0, "")
+    shown = nfn("render", inr, "-o", tmp_path / "b.png", "--json").json()[0]
+    assert (shown["lowest"], shown["highest"]) == pytest.approx((30000 / 65535, 30119 / 65535), abs=0.01)
+    from nfn_cli.zoo.pictures import read_picture
+
+    assert np.array_equal(read_picture(tmp_path / "a.png")[..., 0], deep)
+    assert read_picture(tmp_path / "a.png", grey=False).shape == (12, 10, 3)
+    assert read_picture(tmp_path / "a.png", longest=6).shape == (6, 5, 1)
+    Image.fromarray(np.float32(deep)).save(tmp_path / "f.tiff")
+    assert nfn("fit-inr", tmp_path / "f.tiff", "-o", tmp_path / "f.safetensors").code == 3
+
+
 def test_every_member_of_the_orbit_shows_the_same_picture(tmp_path: Path) -> None:
     inr, moved = tmp_path / "a.safetensors", tmp_path / "moved.safetensors"
     nfn("fit-inr", _picture(tmp_path / "a.png", colour=True), "-o", inr, "--steps", 60)
