@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from nfn_cli.cli.jsonl import error_object, write_object
-from nfn_cli.errors import ExitCode, NfnError, SurroundingsFailed, WrongUsage
+from nfn_cli.errors import ExitCode, NfnError, Refused, SurroundingsFailed, WrongUsage
 
 
 class Session:
@@ -22,9 +22,15 @@ class Session:
     """
 
     debug = False  # set by `nfn --debug`
+    own_process = False  # whether the process is the command's own, or one that only calls it
 
     def __init__(self, command: str, as_json: bool) -> None:
         self.command, self.as_json, self.code = command, as_json, 0
+        self.path = ""  # the input that is worked on
+        if Session.own_process:
+            from nfn_cli.cli.bus_error import answer_bus_errors
+
+            answer_bus_errors(self._cut_short)
 
     def each(self, inputs: Sequence[str], handle: Callable[[str], None]) -> None:
         """Call `handle` for every input; a failed one does not stop the others."""
@@ -47,6 +53,7 @@ class Session:
     @contextmanager
     def guarded(self, path: str = "") -> Iterator[None]:
         """Turn errors of one input into its answer."""
+        self.path = path
         try:
             yield
         except NfnError as error:
@@ -59,6 +66,7 @@ class Session:
     @contextmanager
     def collected(self, path: str, failed: dict[str, NfnError]) -> Iterator[None]:
         """Keep the error of one input for later, for commands that work on all inputs at once."""
+        self.path = path
         try:
             yield
         except NfnError as error:
@@ -71,6 +79,17 @@ class Session:
         if self.as_json:
             write_object(error_object(self.command, path, error))
         print(f"error: {one_line(str(error))}", file=sys.stderr)
+
+    def _cut_short(self) -> int:
+        """The answer to a bus error."""
+        error = Refused(
+            "a file that was being read became shorter, or its disk failed",
+            where=self.path,
+            fix="give it when it is no longer written to",
+            code="truncated",
+        )
+        self.fail(self.path, error)
+        return self.code
 
     def note(self, text: str) -> None:
         print(f"note: {one_line(text)}", file=sys.stderr)
@@ -97,6 +116,7 @@ def disturbed() -> Iterator[None]:
 @contextmanager
 def process() -> Iterator[None]:
     """What no command handles: interrupts, closed pipes, errors before a session."""
+    Session.own_process = True
     try:
         with disturbed():
             yield
