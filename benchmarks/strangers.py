@@ -1,8 +1,9 @@
 """What the tool says about checkpoints that strangers published: python benchmarks/strangers.py [--data FOLDER]
 
 strangers.csv beside this file says for every file what is right: the group of each network, or the code of the refusal,
-and why in a few words; each line was compared by hand with what manifest.csv tells of the file. The activation that the
-manifest's notes or the reason state is given where the file itself does not hold it, or the one of its modules. Prints each disagreement and the shares.
+and why in a few words; each line was compared by hand with what manifest.csv tells of the file. Where the file does not
+hold the activation, that of the notes, of the reason or of its one activation module is given. Prints each disagreement
+and the shares.
 """
 
 from __future__ import annotations
