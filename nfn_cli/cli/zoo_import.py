@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from nfn_cli.cli import inr_options as i
 from nfn_cli.cli import options as o
 from nfn_cli.cli import zoo_options as z
 
 if TYPE_CHECKING:
     from nfn_cli.zoo.checkpoint_folder import Progress
+
+_INRS = "Sine networks (INRs), where neither they nor the CSV say it"
 
 
 def import_(
@@ -29,6 +32,38 @@ def import_(
             show_default=False,
         ),
     ] = None,
+    omega: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--omega",
+            metavar="W[,W…]",
+            help="All checkpoints that do not say what they are are sine networks: sin(ωz), one ω or one for each layer.",
+            rich_help_panel=_INRS,
+            show_default=False,
+        ),
+    ] = None,
+    coordinates: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--coordinates",
+            metavar="LOW,HIGH[,ORDER][,centred]",
+            help="As of nfn fit-inr.",
+            rich_help_panel=_INRS,
+            show_default=False,
+        ),
+    ] = None,
+    pixels: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--range", metavar="LOW,HIGH", help="Values of black and white.", rich_help_panel=_INRS, show_default=False
+        ),
+    ] = None,
+    size: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--size", metavar="N|HEIGHTxWIDTH", help="Of the images.", rich_help_panel=_INRS, show_default=False
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a zoo in shards that is there.")] = False,
     json: o.Json = False,
 ) -> None:
@@ -41,6 +76,9 @@ def import_(
     The published SIREN folders of Zhou et al. 2023 (siren_mnist_wts and its like) and Navon et al. 2023 (mnist-inrs) need no
     CSV: label, image and split come from the names, sin and ω = 30 from the authors' code.
 
+    With --omega a folder of SIRENs needs no CSV. What is said of images of INRs (--coordinates, --range, --size) fills the
+    columns of rows that have none, and render, edit-inr and classify-inr go by it.
+
     Examples:
 
       nfn zoo import cifar10_small_cnn_zoo -o zoo --activation relu
@@ -48,13 +86,17 @@ def import_(
       nfn zoo import runs/scores.csv -o zoo --score test_accuracy --all
 
       nfn zoo import siren_mnist_wts -o inrs
+
+      nfn zoo import my-sirens -o inrs --omega 30 --coordinates 0,1,column-row --range -1,1 --size 28
     """
     from nfn_cli.cli import render
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.session import Session
+    from nfn_cli.graph import NameOptions
     from nfn_cli.zoo.import_zoo import import_zoo
 
     session = Session("zoo-import", json)
+    cells = _cells(coordinates, pixels, size)
     with session.guarded(source):
         done = import_zoo(
             source,
@@ -63,6 +105,8 @@ def import_(
             final_only=final_only,
             scores=score or (),
             force=force,
+            stated=NameOptions(activation="sin", omega=omega) if omega else NameOptions(),
+            cells=cells,
             opening=_progress("opening"),
             writing=_progress("writing"),
         )
@@ -85,6 +129,17 @@ def import_(
             left = f", {len(done.left_out)} left out" if done.left_out else ""
             render.line(f"{done.path}: {done.rows:,} networks in {len(done.families)} families{left}")
     session.end()
+
+
+def _cells(coordinates: str | None, pixels: str | None, size: str | None) -> dict[str, str]:
+    """What is said of the images, in the columns that rows of INRs have."""
+    from nfn_cli.zoo.inr_stated import Stated
+
+    return Stated(
+        None if size is None else i.size_of(size),
+        None if coordinates is None else i.coordinates_of(coordinates),
+        None if pixels is None else i.pair_of(pixels, "--range"),
+    ).as_metadata()
 
 
 def _progress(what: str) -> Progress:

@@ -72,10 +72,11 @@ def table_of(path: Path) -> Path | None:
     return named[0] if named else None
 
 
-def open_checkpoint_folder(path: Path, progress: Progress = iter) -> Zoo:
+def open_checkpoint_folder(path: Path, progress: Progress = iter, stated: NameOptions = NameOptions()) -> Zoo:
     """All checkpoints of a table that hold one network each; the others are listed as left out, with the reason.
 
     Every file is opened once to find its graph; no tensor is kept. `progress` is shown the rows as they go by.
+    `stated` counts where neither a checkpoint nor the table says it.
 
     Raises:
         Refused: the table is damaged, or not one checkpoint can be taken.
@@ -89,10 +90,20 @@ def open_checkpoint_folder(path: Path, progress: Progress = iter) -> Zoo:
 
     def opened(row: int) -> tuple[Checkpoint, NameOptions]:
         activation, omega = (str(cells[row]) or None if cells is not None else None for cells in (activations, omegas))
-        return load(_inside(found.parent, paths[row])), NameOptions(activation=activation, omega=omega)
+        checkpoint = load(_inside(found.parent, paths[row]))
+        silent = where_silent(checkpoint, stated)
+        return checkpoint, NameOptions(activation=activation or silent.activation, omega=omega or silent.omega)
 
     families, taken, left_out = families_of(found.parent, paths, opened, progress)
     return Zoo(str(path), _DESCRIPTION, families, columns.where(taken), taken, left_out)
+
+
+def where_silent(checkpoint: Checkpoint, stated: NameOptions) -> NameOptions:
+    """Of what is stated about all checkpoints of a folder, what this one does not say itself."""
+    said = checkpoint.hints
+    return NameOptions(
+        activation=None if said.activation else stated.activation, omega=None if said.omega else stated.omega
+    )
 
 
 def families_of(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from nfn_cli.checkpoint import zoo_shard
 from nfn_cli.checkpoint.atomic_write import atomic_folder
 from nfn_cli.errors import Refused, WrongUsage
+from nfn_cli.graph import NameOptions
 from nfn_cli.graph.stored_graph import functions_of
 from nfn_cli.printable import printable
 from nfn_cli.zoo.checkpoint_folder import Progress
@@ -20,7 +22,7 @@ from nfn_cli.zoo.columns import FloatArray
 from nfn_cli.zoo.csv_blocks import Array
 from nfn_cli.zoo.family import Family
 from nfn_cli.zoo.model import LeftOut, Zoo
-from nfn_cli.zoo.open_zoo import form_of, open_zoo
+from nfn_cli.zoo.open_zoo import Form, form_of, open_zoo
 from nfn_cli.zoo.runs import LAST_STEP, STEP
 from nfn_cli.zoo.store import create_zoo, write_shard
 
@@ -55,6 +57,8 @@ def import_zoo(
     final_only: bool = True,
     scores: Sequence[str] = (),
     force: bool = False,
+    stated: NameOptions = NameOptions(),
+    cells: Mapping[str, str] = MappingProxyType({}),
     opening: Progress = iter,
     writing: Progress = iter,
 ) -> Imported:
@@ -63,6 +67,8 @@ def import_zoo(
     Args:
         activation, final_only: which rows, as for `open_zoo`.
         scores: columns that must be numbers; rows where one is empty or not finite are left out.
+        stated: what is true of checkpoints that do not say it themselves, as for `open_zoo`.
+        cells: column -> what its empty cells, or all of them where there is no such column, become.
         force: whether a zoo in shards that is already at `out` is replaced; anything else there never is.
         opening, writing: shown the numbers of files opened and shards written as they go by.
 
@@ -74,21 +80,22 @@ def import_zoo(
     source, out = Path(source), Path(out)
     check_zoo_output(source, out, force)
     zoo, left_out = _with_scores(
-        open_zoo(source, activation=activation, final_only=final_only, progress=opening), scores
+        open_zoo(source, activation=activation, final_only=final_only, progress=opening, stated=stated), scores
     )
     if not len(zoo):
         raise Refused("no row is left to import", where=printable(source), code="empty-zoo")
-    last = _last_steps(zoo, source)
+    form = form_of(source, stated)
+    last = _last_steps(zoo, form)
     pieces = [
         (f"{number:03d}-{_slug(family)}-{part:05d}", family, places)
         for number, family in enumerate(zoo.families)
         for part, places in enumerate(_parts(family))
     ]
     with atomic_folder(out, force) as folder:
-        create_zoo(folder, zoo.description, imported_from=form_of(source).name)
+        create_zoo(folder, zoo.description, imported_from=form.name)
         for i in writing(range(len(pieces))):
             name, family, places = pieces[i]
-            columns = _columns(zoo, family.rows[places], last)
+            columns = _filled(_columns(zoo, family.rows[places], last), cells)
             write_shard(folder, name, family.graph, family.tensors(rows=places), columns)
     families: dict[str, int] = {}
     for name, family, _ in pieces:
@@ -129,11 +136,11 @@ def _with_scores(zoo: Zoo, scores: Sequence[str]) -> tuple[Zoo, list[LeftOut]]:
     return (zoo if keep.all() else zoo.where(keep)), left_out
 
 
-def _last_steps(zoo: Zoo, source: Path) -> FloatArray | None:
+def _last_steps(zoo: Zoo, form: Form) -> FloatArray | None:
     """The step at which each row's run ends, where the zoo does not say it but its form does."""
     if STEP not in zoo.columns or LAST_STEP in zoo.columns:
         return None
-    return form_of(source).last_step(zoo.columns, zoo.folder)
+    return form.last_step(zoo.columns, zoo.folder)
 
 
 def _columns(zoo: Zoo, rows: Array, last: FloatArray | None) -> dict[str, Array]:
@@ -143,6 +150,14 @@ def _columns(zoo: Zoo, rows: Array, last: FloatArray | None) -> dict[str, Array]
     if last is not None:
         columns[LAST_STEP] = np.array([f"{step:.17g}" for step in last[rows]])
     columns.setdefault(_SOURCE_ROW, zoo.sources[rows])
+    return columns
+
+
+def _filled(columns: dict[str, Array], cells: Mapping[str, str]) -> dict[str, Array]:
+    rows = len(columns[_SOURCE_ROW])
+    for name, cell in cells.items():
+        found = columns.get(name, np.full(rows, ""))
+        columns[name] = np.array([str(each) or cell for each in found], dtype=object)
     return columns
 
 

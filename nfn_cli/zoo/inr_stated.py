@@ -1,8 +1,8 @@
 """zoo/inr_stated.py: what a file, or a zoo about its row, states of the image that an INR shows. Runs no network.
 
 Files say it in their metadata, as `nfn fit-inr` writes them: height, width, range, coordinates. Rows of a zoo say it in columns
-of these names, or low and high, order and centred. What is not of these forms counts as not stated. Tensors that are the very
-ones of a published form show what they show in the authors' code.
+of these names, or low and high, order and centred, which go before. What is not of these forms counts as not stated. Tensors
+that are the very ones of a published form show what they show in the authors' code.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ def stated(checkpoint: Checkpoint) -> Stated:
 def _of_the_form(checkpoint: Checkpoint) -> dict[str, str]:
     shapes = {name: tuple(array.shape) for name, array in checkpoint.tensors.items()}
     layout = next((each for each in LAYOUTS if each.is_published(shapes)), None)
-    return {} if layout is None else shown_by(layout, channels_of(shapes, layout))
+    if layout is None:
+        return {}
+    shown = shown_by(layout, channels_of(shapes, layout))
+    size = {name: shown[name] for name in ("height", "width")}
+    return size | {"range": f"{shown['low']},{shown['high']}", "coordinates": f"-1,1,{shown['order']}"}
 
 
 def _of_the_row(checkpoint: Checkpoint) -> dict[str, str]:
@@ -87,18 +91,18 @@ def _size(said: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def _range(said: Mapping[str, str]) -> tuple[float, float] | None:
-    return _ends(said.get("range", "").split(",")) or _ends([said.get("low", ""), said.get("high", "")])
+    return _ends([said.get("low", ""), said.get("high", "")]) or _ends(said.get("range", "").split(","))
 
 
 def _coordinates(said: Mapping[str, str]) -> Coordinates | None:
+    order, centred = said.get("order", ""), said.get("centred", "")
+    if order in ORDERS or centred:
+        return Coordinates(order=order if order in ORDERS else ORDERS[0], centred=centred.lower() == "true")
     words = said.get("coordinates", "").split(",")
     ends = _ends(words[:2])
-    if ends is not None and len(words) > 2 and words[2] in ORDERS:
-        return Coordinates(*ends, words[2], "centred" in words[3:])
-    order, centred = said.get("order", ""), said.get("centred", "")
-    if order not in ORDERS and not centred:
+    if ends is None or len(words) < 3 or words[2] not in ORDERS:
         return None
-    return Coordinates(order=order if order in ORDERS else ORDERS[0], centred=centred.lower() == "true")
+    return Coordinates(*ends, words[2], "centred" in words[3:])
 
 
 def _ends(words: list[str]) -> tuple[float, float] | None:
