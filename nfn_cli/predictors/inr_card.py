@@ -18,7 +18,7 @@ INR_SCHEMA = "nfn.inr-classifier-card/1"
 INR_MODELS: Mapping[str, str] = {
     "probe": "a small convolutional network on the INR's values at probes",
     "phasor": "phasors of units, from weights alone, exactly blind to D∞ ≀ S_n",
-    "monomial-nfn": "Monomial-NFN for signs, from weights alone, half turns divided out before",
+    "monomial-nfn": "Monomial-NFN for signs with path products bent by sines, from weights alone",
     "hnp": "HNP of Zhou et al. 2023, from raw weights, blind to permutations alone (a baseline)",
 }
 

@@ -90,13 +90,14 @@ INR_RECIPES: Mapping[str, InrRecipe] = MappingProxyType(
         ),
         "monomial-nfn": InrRecipe(
             _sines("monomial-nfn", True),
-            {n: {"channels": (16, 16), "head_width": 256, "dropout": 0.1} for n in (1, 3)},
+            {n: {"channels": (16,), "side": 20, "head_width": 256, "dropout": 0.1} for n in (1, 3)},
             _GROUP,
             _CHAINS,
             training=TrainConfig(
-                epochs=12, batch_size=128, learning_rate=3e-3, weight_decay=0.01, patience=0, validate_every=1,
+                epochs=8, batch_size=128, learning_rate=2e-3, weight_decay=0.02, patience=0, validate_every=1,
                 checkpoint_every=1,
             ),
+            augment={"kept": 0.75},
         ),
         "hnp": InrRecipe(
             _sines("hnp", True),

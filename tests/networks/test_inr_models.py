@@ -108,14 +108,14 @@ def test_a_network_fitted_in_other_coordinates_reads_the_same_when_they_are_name
     assert float((logits(kind, other) - logits(kind, tensors)).abs().max()) > 1e-3
 
 
-def test_scale_and_offset_of_values_do_not_show_to_probes_and_phasors() -> None:
+def test_scale_and_offset_of_values_do_not_show() -> None:
     tensors = weights()
     other = {
         **tensors,
         "layers.2.weight": tensors["layers.2.weight"] * 2,
         "layers.2.bias": tensors["layers.2.bias"] - 1,
     }
-    for kind in ("probe", "phasor"):
+    for kind in ("probe", "phasor", "monomial-nfn"):
         assert float((logits(kind, other) - logits(kind, tensors)).abs().max()) < 1e-3
         negative = {**tensors, "layers.2.weight": -tensors["layers.2.weight"]}
         assert float((logits(kind, negative) - logits(kind, tensors)).abs().max()) > 1e-3
@@ -146,3 +146,14 @@ def test_an_unperturbed_phasor_channel_is_the_value_at_a_point() -> None:
     stacked = {name: torch.from_numpy(tensor) for name, tensor in weights().items()}
     values = render(NETWORK.graph(), stacked, 6, 6).permute(0, 3, 1, 2).flatten(2)
     assert torch.allclose(standardized(features), standardized(values), atol=1e-4)
+
+
+@pytest.mark.parametrize("bent", [True, False])
+def test_bent_paths_from_waves_are_the_values_at_points_and_straight_ones_are_not(bent: bool) -> None:
+    member: Any = encoder_of("monomial-nfn").network(OUTPUTS, {"channels": [4], "side": 6, "bent": bent}).double()
+    paths = member.invariants(encoder_of("monomial-nfn").encode(NETWORK.graph(), weights(), USUAL))
+    stacked = {name: torch.from_numpy(tensor) for name, tensor in weights().items()}
+    values = render(NETWORK.graph(), stacked, 6, 6, Coordinates(centred=True)).flatten(1)
+    waves = paths[:, 2 : 2 + 36].detach()  # behind those from the two frequencies
+    agree = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(waves, values, strict=True)]
+    assert (min(agree) > 1 - 1e-9) is bent
