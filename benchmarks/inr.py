@@ -4,8 +4,9 @@
 
 FOLDER are trained classifiers (shipped names or folders). With --seeds, each --model is trained N times on the zoo first, and
 the table gives mean ± standard deviation. Group elements are permutations, signs and phase shifts by up to 40 half turns of
-every hidden unit, applied here by hand in float64; "float32" rounds the moved weights as a file would, "< 1e-4" is the share of
-networks whose logits all change by less then.
+every hidden unit (--windings), applied here by hand in float64; "float32" rounds the moved weights as a file would, "< 1e-4" is
+the share of networks whose logits all change by less then. "values" is the largest change, by that rounding alone, of what the
+networks show, black to white being 1: evaluated in float64, so that nothing else can have changed it.
 """
 
 from __future__ import annotations
@@ -26,17 +27,20 @@ import torch
 from figures import figure
 
 from nfn_cli.graph.model import Graph
-from nfn_cli.networks.inr import Coordinates
+from nfn_cli.networks.inr import Coordinates, render
 from nfn_cli.predictors.inr_predictor import InrPredictor, load_inr_predictor, write_inr_predictor
 from nfn_cli.train.inr_classifier import InrClassifierConfig, some, train_inr_classifier
 from nfn_cli.train.inr_data import InrData, load_inrs
+from nfn_cli.train.zoo_part import Part
 from nfn_cli.zoo.open_zoo import open_zoo
 
 Array = np.ndarray[Any, np.dtype[Any]]
 WINDINGS = 40
 
 
-def moved(graph: Graph, tensors: dict[str, Array], generator: np.random.Generator) -> dict[str, Array]:
+def moved(
+    graph: Graph, tensors: dict[str, Array], generator: np.random.Generator, windings: int = WINDINGS
+) -> dict[str, Array]:
     """A random member of each network's orbit under D∞ ≀ S_n of every layer of sines; name -> (n, *shape) float64."""
     new = {name: np.array(array, np.float64) for name, array in tensors.items()}
     layers = [op for op in graph.ops if op.kind == "linear"]
@@ -45,7 +49,7 @@ def moved(graph: Graph, tensors: dict[str, Array], generator: np.random.Generato
         weight, bias, outgoing = below.parameters["weight"], below.parameters["bias"], above.parameters["weight"]
         rows, units = new[bias].shape
         sign = generator.choice([-1.0, 1.0], (rows, units))
-        turns = generator.integers(-WINDINGS, WINDINGS + 1, (rows, units))
+        turns = generator.integers(-windings, windings + 1, (rows, units))
         parity = np.where(turns % 2 == 0, 1.0, -1.0)
         order = generator.permuted(np.tile(np.arange(units), (rows, 1)), axis=1)
         omega = float(wave.attributes["omega"])
@@ -55,14 +59,22 @@ def moved(graph: Graph, tensors: dict[str, Array], generator: np.random.Generato
     return new
 
 
-def measured(predictor: InrPredictor, data: InrData, seed: int = 0) -> dict[str, float]:
+def shown_change(data: InrData, part: Part, others: dict[str, Array]) -> float:
+    """Largest difference of two networks' values on the pixels, black to white being 1; everything in float64."""
+    both = ({n: torch.from_numpy(np.float64(t)) for n, t in each.items()} for each in (part.tensors, others))
+    pair = [render(part.graph, each, *data.size) for each in both]
+    spread = (data.facts["high"] - data.facts["low"])[part.rows]
+    return float(((pair[0] - pair[1]).abs().amax((1, 2, 3)).numpy() / spread).max())
+
+
+def measured(predictor: InrPredictor, data: InrData, seed: int = 0, windings: int = WINDINGS) -> dict[str, float]:
     """Accuracy as they are and moved, and the largest change of a logit."""
     generator = np.random.default_rng(seed)
-    right, right_moved, change, seconds = 0, 0, 0.0, 0.0
+    right, right_moved, change, seconds, values = 0, 0, 0.0, 0.0, 0.0
     rounded: list[torch.Tensor] = []
     for part in data.parts:
         predictor.accept(part.graph)
-        other = moved(part.graph, part.tensors, generator)
+        other = moved(part.graph, part.tensors, generator, windings)
         single = {name: array.astype(np.float32) for name, array in other.items()}
         start = time.perf_counter()
         plain = logits(predictor, part.graph, part.tensors)
@@ -73,12 +85,14 @@ def measured(predictor: InrPredictor, data: InrData, seed: int = 0) -> dict[str,
         right_moved += int((predictor.read(near)[0].argmax(1) == label).sum())
         change = max(change, float((far - plain).abs().max()))
         rounded.append((near - plain).abs().amax(1))
+        values = max(values, shown_change(data, part, single))
     return {
         "accuracy": right / len(data),
         "accuracy_moved": right_moved / len(data),
         "change": change,
         "change_float32": float(torch.cat(rounded).max()),
         "within": float((torch.cat(rounded) < 1e-4).double().mean()),
+        "values_float32": values,
         "milliseconds": 1000 * seconds / len(data),
     }
 
@@ -157,10 +171,11 @@ def row(name: str, results: list[dict[str, float]]) -> str:
         return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
 
     change, single = (max(result[key] for result in results) for key in ("change", "change_float32"))
+    values = max(result["values_float32"] for result in results)
     took, within = np.mean([result["milliseconds"] for result in results]), min(result["within"] for result in results)
     return (
         f"{name:28s} {shown('accuracy'):>14s} {shown('accuracy_moved'):>14s} "
-        f"{change:10.1e} {single:10.1e} {within:8.2%} {took:8.2f}"
+        f"{change:10.1e} {single:10.1e} {values:9.1e} {within:8.2%} {took:8.2f}"
     )
 
 
@@ -176,6 +191,7 @@ def main() -> None:
     parser.add_argument("--exchanged", type=float, default=0.0)
     parser.add_argument("--count", type=int, default=10_000, help="test networks, at most")
     parser.add_argument("--files", type=int, default=100, help="files of the loop that is timed; 0: no timing")
+    parser.add_argument("--windings", type=int, default=WINDINGS, help="half turns, at most")
     parser.add_argument("--strangers", help="a zoo of INRs of colour images, which are made grey and should be noticed")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -184,13 +200,14 @@ def main() -> None:
     data = some(data.where(data.split == "test"), options.count, 0)
     print(f"{len(data)} INRs of test images, {options.zoo}")
     print(
-        f"{'':28s} {'accuracy %':>14s} {'moved %':>14s} {'Δ logit':>10s} {'float32':>10s} {'< 1e-4':>8s} {'ms each':>8s}"
+        f"{'':28s} {'accuracy %':>14s} {'moved %':>14s} {'Δ logit':>10s} {'float32':>10s} "
+        f"{'values':>9s} {'< 1e-4':>8s} {'ms each':>8s}"
     )
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as work:
         for name in options.folders:
             predictor = load_inr_predictor(name)
-            found[predictor.card.name] = [measured(predictor, data)]
+            found[predictor.card.name] = [measured(predictor, data, windings=options.windings)]
             print(row(predictor.card.name, found[predictor.card.name]), flush=True)
             if options.strangers and predictor.card.channels == 1:
                 others = made_grey(some(load_inrs([options.strangers]), 1000, 0))

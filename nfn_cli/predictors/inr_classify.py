@@ -44,9 +44,10 @@ def classify_many(
     """
     names = chosen_classifiers(predictor, model)
     found: list[_Inr | NfnError] = []
+    known: set[str] = set()
     for checkpoint, networks in items:
         try:
-            found.append(_inr(checkpoint, networks, coordinates))
+            found.append(_inr(checkpoint, networks, coordinates, known))
         except NfnError as error:
             found.append(error)
     batches: dict[tuple[Any, ...], list[int]] = {}
@@ -105,7 +106,10 @@ class _Inr:
     alike: tuple[Any, ...]
 
 
-def _inr(checkpoint: Checkpoint, networks: tuple[Network, ...], coordinates: Coordinates | None) -> _Inr:
+def _inr(
+    checkpoint: Checkpoint, networks: tuple[Network, ...], coordinates: Coordinates | None, known: set[str]
+) -> _Inr:
+    """`known`: graphs that are of INRs; it grows, so that each is looked at once."""
     from nfn_cli.graph.stored_graph import graph_to_text
     from nfn_cli.networks.inr import Coordinates, inr_channels
     from nfn_cli.zoo.inr_picture import only_inr
@@ -114,10 +118,13 @@ def _inr(checkpoint: Checkpoint, networks: tuple[Network, ...], coordinates: Coo
     graph = only_inr(networks).graph
     used = sorted({name for op in graph.ops for name in op.parameters.values()})
     check_finite(checkpoint, used)
-    inr_channels(graph)
+    text = graph_to_text(graph)
+    if text not in known:
+        inr_channels(graph)
+        known.add(text)
     where = coordinates or stated(checkpoint).coordinates or Coordinates()
     tensors = {name: np.asarray(checkpoint.tensors[name], np.float64) for name in used}
-    return _Inr(checkpoint.path, graph, tensors, where, (graph_to_text(graph), where))
+    return _Inr(checkpoint.path, graph, tensors, where, (text, where))
 
 
 def _ask(batch: list[_Inr], names: Sequence[str]) -> list[InrAnswer | NfnError]:
