@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -194,15 +195,23 @@ def _same_file(first: Path, second: Path) -> bool:
 
 
 def _check_link(index: Path, shard: Path) -> None:
-    """Refuse a shard that is a link out of the folder, unless the index is one to the same place: so the hub's cache keeps both."""
+    """Refuse a shard that is a link out of the folder; the index may be one too, to the same place."""
     place = Path(os.path.realpath(shard))
-    allowed = (os.path.realpath(index.parent), os.path.dirname(os.path.realpath(index)))
+    allowed = [Path(os.path.realpath(index.parent)), Path(os.path.realpath(index)).parent, *_hub_stores(index)]
     if not any(place.is_relative_to(folder) for folder in allowed):
         raise Refused(
             "the shard is a link to outside the folder of its index",
             fix="put the file itself there, or link index and shards to one folder",
             code="shard-outside-folder",
         )
+
+
+def _hub_stores(index: Path) -> Iterator[Path]:
+    """Where the cache of huggingface_hub keeps the files that CACHE/models--OWNER--NAME/snapshots/COMMIT/… link to."""
+    for folder in Path(os.path.abspath(index)).parents:
+        if folder.name == "snapshots" and "--" in folder.parent.name:
+            repository = Path(os.path.realpath(folder.parent))
+            yield from (repository / "blobs", repository.parent / "blobs")
 
 
 def _read_shard(path: Path, recent: RecentWindows) -> tuple[Header, MappedFile]:

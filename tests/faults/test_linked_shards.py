@@ -56,14 +56,21 @@ def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
     assert set(load(tmp_path / "given" / INDEX).tensors) == {"0.weight", "1.weight"}
 
 
-def test_a_cache_of_links_is_followed(tmp_path: Path) -> None:
-    """As huggingface_hub lays it out: snapshots of links into one folder of blobs."""
-    write_shards(tmp_path / "repo" / "blobs")
-    snapshot = tmp_path / "repo" / "snapshots" / "1234"
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_cache_of_the_hub_is_followed(tmp_path: Path, shared: bool) -> None:
+    """Snapshots of links into the repository's blobs, of which the larger ones are links into a store of the whole cache."""
+    repository = tmp_path / "hub" / "models--owner--name"
+    write_shards(repository / "blobs")
+    snapshot = repository / "snapshots" / "1234"
     snapshot.mkdir(parents=True)
+    (tmp_path / "hub" / "blobs" / "00").mkdir(parents=True)
     for number, name in enumerate((INDEX, "0.safetensors", "1.safetensors")):
-        os.rename(tmp_path / "repo" / "blobs" / name, tmp_path / "repo" / "blobs" / f"{number:064x}")
-        (snapshot / name).symlink_to(f"../../blobs/{number:064x}")
+        blob = repository / "blobs" / f"{number:064x}"
+        os.rename(repository / "blobs" / name, blob)
+        (snapshot / name).symlink_to(f"../../blobs/{blob.name}")
+        if shared and name != INDEX:
+            os.rename(blob, tmp_path / "hub" / "blobs" / "00" / blob.name)
+            blob.symlink_to(f"../../blobs/00/{blob.name}")
     assert set(load(snapshot / INDEX).tensors) == {"0.weight", "1.weight"}
     write_shards(tmp_path / "mine")
     (snapshot / "1.safetensors").unlink()
