@@ -137,6 +137,7 @@ def _making(folder: Path) -> str:
     parts = [f"nfn zoo fit-inrs --dataset IMAGES/{data} -o {folder.name}"]
     if told.get("hidden"):
         parts.append(f"--hidden {','.join(map(str, told['hidden']))}")
+    parts += ["--alike"] if told.get("alike") else []
     fields = ("omega", "steps", "train", "test", "seed")
     parts += [f"--{field} {told[field]}" for field in fields if told.get(field) is not None]
     return " ".join(parts)

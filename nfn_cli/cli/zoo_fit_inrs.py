@@ -49,6 +49,9 @@ def fit_inrs(
             rich_help_panel=i.NETWORK,
         ),
     ] = None,
+    alike: Annotated[
+        bool, typer.Option("--alike", help="All by one recipe, as in published sets: SIREN's, for all the steps.")
+    ] = False,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Of a fit, at most.")] = 600,
     group_size: Annotated[int, typer.Option("--group-size", min=1, help="Fits of a shard.")] = 512,
     device: i.Device = "auto",
@@ -60,7 +63,8 @@ def fit_inrs(
 
     So that what is trained on the zoo meets what other people's fits look like, they differ: initialization, learning rate, PSNR
     at which they stop (20 to 60 dB), pixel values in [0, 1], [−1, 1] or standardized, coordinates of pixel centres or from edge
-    to edge, ω. Every row says how it was made, its label, and whether its image is a training or a test image (column `split`).
+    to edge, ω. With --alike nothing differs but the image and the numbers at the start. Every row says how it was made, its label,
+    and whether its image is a training or a test image (column `split`).
 
     A run that was stopped goes on when the same command is given again.
 
@@ -80,7 +84,7 @@ def fit_inrs(
     session = Session("zoo-fit-inrs", json)
     with session.guarded(str(output)):
         data = read_images(dataset, gray)
-        plan = InrPlan(seed, i.widths_of(hidden), _omega(omega), steps, train, test, group_size)
+        plan = InrPlan(seed, i.widths_of(hidden), _omega(omega), steps, train, test, group_size, alike)
         fits, now = make_inr_zoo(
             output,
             plan,

@@ -15,7 +15,7 @@ import numpy as np
 
 from nfn_cli.networks.inr import Coordinates
 from nfn_cli.zoo.images import ImageData, ImageSet
-from nfn_cli.zoo.inr_population import FitDraw, draw_fits
+from nfn_cli.zoo.inr_population import FitDraw, alike_fits, draw_fits
 from nfn_cli.zoo.sine_fit import FitSettings, fit_sines
 from nfn_cli.zoo.store import create_zoo, shard_names, write_shard
 from nfn_cli.zoo.training_run import Progress
@@ -33,6 +33,7 @@ class InrPlan:
         steps: of a fit, at most.
         train, test: images of either part that are used, in an order drawn with the seed; None for all.
         group_size: fits of a group.
+        alike: whether all are fitted by one recipe, instead of drawn ones.
     """
 
     seed: int
@@ -42,6 +43,12 @@ class InrPlan:
     train: int | None = None
     test: int | None = None
     group_size: int = 512
+    alike: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """What a zoo says of how it is made; `alike` where it is so, as zoos did not always have it."""
+        said: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return said if self.alike else {name: value for name, value in said.items() if name != "alike"}
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,11 @@ def make_inr_zoo(
         WrongUsage: the folder holds another zoo.
         SurroundingsFailed: disk full, no permission.
     """
-    making = json.loads(json.dumps(asdict(plan)))
     create_zoo(
-        folder, f"INRs (sine networks) of {data.name}", making=making, data={"name": data.name, "sha256": data.digest()}
+        folder,
+        f"INRs (sine networks) of {data.name}" + (", fitted alike" if plan.alike else ""),
+        making=plan.as_json(),
+        data={"name": data.name, "sha256": data.digest()},
     )
     jobs = _jobs(plan, data)
     starts = range(0, len(jobs.index), plan.group_size)[:groups]
@@ -122,7 +131,11 @@ def _fit_group(
     generator = np.random.default_rng([plan.seed, 1, number])
     height, width, channels = data.train.images.shape[1:]
     widths = (2, *plan.hidden, channels)
-    draw = draw_fits(widths, plan.omega, plan.steps, _standard(data.train), len(jobs.index), generator)
+    count = len(jobs.index)
+    if plan.alike:
+        draw = alike_fits(widths, plan.omega, plan.steps, count)
+    else:
+        draw = draw_fits(widths, plan.omega, plan.steps, _standard(data.train), count, generator)
     images = np.where(
         jobs.is_test[:, None, None, None], *(_shown(part, jobs.index) for part in (data.test, data.train))
     )
@@ -130,7 +143,7 @@ def _fit_group(
     targets = (images * (spread / 255) + draw.low[:, None, None, None]).astype(np.float32)
     targets = targets.reshape(len(images), height * width, channels).transpose(0, 2, 1)
     initial = draw.network.initial(draw.initialization, generator)
-    enough = (draw.high - draw.low) ** 2 * 10 ** (-draw.psnr / 10)
+    enough = np.nan_to_num((draw.high - draw.low) ** 2 * 10 ** (-draw.psnr / 10))  # 0: never
     fitted = fit_sines(
         draw.network,
         Coordinates(centred=draw.centred).grid(height, width).T,

@@ -1,6 +1,7 @@
-"""zoo/inr_population.py: how the INRs of a zoo are fitted: drawn, to be like the fits of many people. No torch.
+"""zoo/inr_population.py: how the INRs of a zoo are fitted: drawn, to be like the fits of many people, or alike. No torch.
 
 Networks that are fitted at once (a group) share ω, coordinates and the betas of Adam; everything else is drawn for each.
+Alike are the INRs of a published data set: one recipe, and nothing differs but the image and the numbers at the start.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ UNUSUAL = 0.2  # share of groups with another ω than the usual one
 BETAS = ((0.9, 0.999), (0.9, 0.99), (0.8, 0.95))
 
 
+ALIKE_RATE = 5e-3  # of fits that are alike; their pixels go from −1 to 1, as those of Zhou et al. 2023
+
+
 @dataclass(frozen=True)
 class FitDraw:
     """Attributes: per group: network, centred (coordinates of pixel centres, not −1 … 1 inclusive), betas; per network (m,):
-    initialization, rates, steps (at most), psnr (at which to stop), low, high (of pixel values 0 and 255)."""
+    initialization, rates, steps (at most), psnr (at which to stop; NaN: nowhere), low, high (of pixel values 0 and 255)."""
 
     network: SineNetwork
     centred: bool
@@ -68,4 +72,20 @@ def draw_fits(
         psnr=PSNRS[0] + (PSNRS[1] - PSNRS[0]) * generator.random(size) ** 1.5,
         low=ranges[:, 0],
         high=ranges[:, 1],
+    )
+
+
+def alike_fits(widths: tuple[int, ...], omega: float | None, steps: int, size: int) -> FitDraw:
+    """Settings of a group of which all networks are fitted in the same way: SIREN's, for all the steps."""
+    low, high = RANGES[1]
+    return FitDraw(
+        network=SineNetwork(widths, (USUAL_OMEGA if omega is None else omega,) * (len(widths) - 2)),
+        centred=False,
+        betas=BETAS[0],
+        initialization=np.full(size, "siren"),
+        rates=np.full(size, ALIKE_RATE),
+        steps=np.full(size, steps),
+        psnr=np.full(size, np.nan),
+        low=np.full(size, low),
+        high=np.full(size, high),
     )

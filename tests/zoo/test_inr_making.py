@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from nfn_cli.checkpoint.zoo_shard import read_description
 from nfn_cli.networks.inr import Coordinates, render
 from nfn_cli.zoo.images import ImageData, ImageSet
 from nfn_cli.zoo.inr_making import InrPlan, make_inr_zoo
@@ -70,3 +72,16 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path) -> None
     other = tmp_path / "other"
     make_inr_zoo(other, InrPlan(seed=4, hidden=(8, 8), steps=60, group_size=5), _data())
     assert any((whole / name).read_bytes() != (other / name).read_bytes() for name in files if name.parent.name)
+
+
+def test_alike_are_fits_that_differ_in_nothing_but_their_image_and_their_start(tmp_path: Path) -> None:
+    told = ("low", "high", "centred", "config.omega", "config.initialization", "config.learning_rate", "steps")
+    kinds = {}
+    for alike in (True, False):
+        folder = tmp_path / str(alike)
+        make_inr_zoo(folder, replace(PLAN, alike=alike), _data())
+        columns = open_zoo(folder).columns
+        kinds[alike] = set(zip(*(columns[name].tolist() for name in told), strict=True))
+    assert kinds[True] == {("-1.0", "1.0", "false", "30.0", "siren", "0.005", "60")}
+    assert len(kinds[False]) > 3
+    assert "alike" not in read_description(tmp_path / "False")["making"]  # as zoos said before there was a choice
