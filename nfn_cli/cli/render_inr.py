@@ -33,7 +33,8 @@ def render(
     """Draw what an INR shows as a PNG; several become a grid, in the order in which they are named.
 
     An INR takes two coordinates to a grey value or a colour. Files of other people do not say how they are run: name the
-    activation and ω.
+    activation and ω. Where code of theirs adds a number to what the weights compute, --range takes it into account: networks of
+    Navon et al. 2023 add 1/2, so that their weights show -0.5,0.5 (known by itself where the tensors are the published ones).
 
     Examples:
 

@@ -60,6 +60,7 @@ def _widths(graph: Any) -> tuple[int, ...]:
 
 _GROUP = "D∞ ≀ S_n of each layer of sines: permutations, signs, and phase shifts by half turns"
 _CHAINS = "plain chains of two layers of sines (any ω) from the plane to one number or three"
+_ALIKE_CHAINS = f"{_CHAINS}, of the widths of the training networks"
 INR_RECIPES: Mapping[str, InrRecipe] = MappingProxyType(
     {
         "probe": InrRecipe(
@@ -92,7 +93,7 @@ INR_RECIPES: Mapping[str, InrRecipe] = MappingProxyType(
             _sines("monomial-nfn", True),
             {n: {"channels": (16,), "side": 20, "head_width": 256, "dropout": 0.1} for n in (1, 3)},
             _GROUP,
-            _CHAINS,
+            _ALIKE_CHAINS,
             training=TrainConfig(
                 epochs=8, batch_size=128, learning_rate=2e-3, weight_decay=0.02, patience=0, validate_every=1,
                 checkpoint_every=1,
@@ -103,7 +104,7 @@ INR_RECIPES: Mapping[str, InrRecipe] = MappingProxyType(
             _sines("hnp", True),
             {n: {"channels": (16, 16), "head_width": 256, "dropout": 0.1} for n in (1, 3)},
             "permutations of hidden units, and to nothing else: signs and phases show",
-            _CHAINS,
+            _ALIKE_CHAINS,
             training=TrainConfig(
                 epochs=12, batch_size=128, learning_rate=2e-3, weight_decay=0.01, patience=0, validate_every=1,
                 checkpoint_every=1,
