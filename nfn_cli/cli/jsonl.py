@@ -13,7 +13,17 @@ if TYPE_CHECKING:
 
 
 def write_object(value: Mapping[str, Any]) -> None:
-    print(text_of(value), file=sys.stdout, flush=True)
+    print(text_of({**value, **_commits(value)}), file=sys.stdout, flush=True)
+
+
+def _commits(value: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """{"commits": {source: commit}} of the sources on the hub that an answer names, nothing where there are none."""
+    hub = sys.modules.get("nfn_cli.checkpoint.hub")  # nothing was fetched where it is not there
+    if hub is None:
+        return {}
+    named = [name for entry in value.values() for name in (entry if isinstance(entry, list) else [entry])]
+    found = {name: commit for name in named if isinstance(name, str) and (commit := hub.commit_of(name))}
+    return {"commits": found} if found else {}
 
 
 def text_of(value: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nfn_cli.checkpoint.hub import PREFIX
+from nfn_cli.checkpoint.hub import PATIENCE, PREFIX
 from nfn_cli.errors import SurroundingsFailed
 from nfn_cli.printable import printable
 
@@ -56,7 +56,7 @@ def _files(source: str, name: str, revision: str | None) -> dict[str, str]:
         return SurroundingsFailed(what, where=printable(source), code=code)
 
     try:
-        siblings = HfApi().model_info(name, revision=revision, files_metadata=True).siblings or []
+        siblings = HfApi().model_info(name, revision=revision, timeout=PATIENCE, files_metadata=True).siblings or []
     except errors.RevisionNotFoundError:
         raise failed("the hub has no such revision", "hub-not-found") from None
     except errors.RepositoryNotFoundError:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from safetensors.numpy import save
+
+from tests.cli.running import RELU, nfn
 
 CONTENT = {
     "owner/repo/resolve/main/nets/model.safetensors": save({"w": np.arange(4, dtype=np.float32).reshape(2, 2)}),
@@ -24,23 +31,56 @@ CONTENT = {
 }
 
 
+def commit(revision: str) -> str:
+    """What a branch or a tag stands for; a commit for itself."""
+    return revision if re.fullmatch("[0-9a-f]{40}", revision) else hashlib.sha1(revision.encode()).hexdigest()
+
+
+def content(path: str) -> bytes | None:
+    """What is kept under /owner/repo/resolve/REVISION/file, the revision being a branch, a tag or a commit of one."""
+
+    def place(name: str) -> tuple[str, ...]:
+        owner, repo, _, revision, *file = name.split("/")
+        return owner, repo, commit(revision), *file
+
+    wanted = path.lstrip("/")
+    known = {place(name): body for name, body in CONTENT.items()}
+    return known.get(place(wanted)) if wanted.count("/") > 3 else None
+
+
 class HubServer(ThreadingHTTPServer):
-    """Listens on loopback. `cuts`: of each answer with a large file, the byte at which the connection ends."""
+    """Listens on loopback.
+
+    Attributes:
+        cuts: of each answer with a large file, the byte at which the connection ends.
+        elsewhere: another server that large files are kept on, as the hub does; "" for none.
+        mute: whether it takes questions and does not answer; "files": only those for the content of large ones.
+        asked: paths, in the order in which they were asked for.
+    """
 
     def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(("127.0.0.1", 0), handler)
         self.cuts: list[int] = []
+        self.elsewhere = ""
+        self.mute = threading.Event()
+        self.closing = threading.Event()
+        self.asked: list[str] = []
 
 
 class Hub(BaseHTTPRequestHandler):
     def _answer(self, with_body: bool) -> None:
+        hub: HubServer = self.server  # type: ignore[assignment]
+        hub.asked.append(self.path)
+        if hub.mute.is_set():
+            hub.closing.wait(60)
+            return
         if self.path.startswith("/owner/gated/"):
             self.send_response(403)
             self.send_header("X-Error-Code", "GatedRepo")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        body = CONTENT.get(self.path.lstrip("/"))
+        body = content(self.path)
         if body is None:
             self.send_response(404)
             known = "/owner/repo/" in self.path
@@ -51,8 +91,17 @@ class Hub(BaseHTTPRequestHandler):
             return
         etag = hashlib.sha256(body).hexdigest()
         start = int((self.headers["Range"] or "bytes=0-").removeprefix("bytes=").split("-")[0])
+        if hub.elsewhere and "/owner/large/" in self.path:
+            self.send_response(302)
+            self.send_header("Location", f"{hub.elsewhere}{self.path}")
+            self.send_header("X-Repo-Commit", commit(self.path.split("/")[4]))
+            self.send_header("X-Linked-ETag", f'"{etag}"')
+            self.send_header("X-Linked-Size", str(len(body)))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_response(206 if start else 200)
-        self.send_header("X-Repo-Commit", hashlib.sha1(self.path.split("/")[4].encode()).hexdigest())
+        self.send_header("X-Repo-Commit", commit(self.path.split("/")[4]))
         self.send_header("ETag", f'"{etag}"')
         self.send_header("Content-Length", str(len(body) - start))
         if start:
@@ -60,9 +109,8 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
         if not with_body:
             return
-        cuts: list[int] = self.server.cuts  # type: ignore[attr-defined]
-        if cuts and "/owner/large/" in self.path:
-            self.wfile.write(body[start : cuts.pop()])
+        if hub.cuts and "/owner/large/" in self.path:
+            self.wfile.write(body[start : hub.cuts.pop()])
             self.close_connection = True
             return
         self.wfile.write(body[start:])
@@ -77,13 +125,20 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
+@contextmanager
+def serving() -> Iterator[HubServer]:
     server = HubServer(Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
+    server.closing.set()
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -108,10 +163,18 @@ def answer(source: str, endpoint: str, cache: Path, **environment: str) -> str:
     return done.stdout.strip()
 
 
+def settings(endpoint: str, cache: Path) -> dict[str, str]:
+    return {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(cache),
+        "NO_PROXY": "127.0.0.1,localhost",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+
+
 def run(code: str, endpoint: str, cache: Path, **more: str) -> subprocess.CompletedProcess[str]:
     # huggingface_hub reads its settings once, when it is imported: a process of its own for each test
-    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
-    environment |= {"HF_HUB_DISABLE_XET": "1", **more}
+    environment = os.environ | settings(endpoint, cache) | more
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -173,3 +236,51 @@ def test_a_download_that_breaks_off_is_completed_or_refused_and_never_read_in_pa
     assert answer(source, endpoint, tmp_path).startswith("hub-unreachable")
     hub.cuts = []
     assert answer(source, endpoint, tmp_path) == "300000.0"
+
+
+def test_a_large_file_may_lie_on_another_server(hub: HubServer, endpoint: str, tmp_path: Path) -> None:
+    with serving() as storage:
+        hub.elsewhere = f"http://localhost:{storage.server_port}"
+        assert answer("hf://owner/large/model.safetensors", endpoint, tmp_path) == "300000.0"
+        assert storage.asked
+        storage.cuts = [500_000]  # what arrived before a connection broke off is not asked for again
+        assert answer("hf://owner/large/model.safetensors", endpoint, tmp_path / "other") == "300000.0"
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_for_long(
+    hub: HubServer, endpoint: str, tmp_path: Path
+) -> None:
+    source = "hf://owner/repo/nets/model.safetensors"
+    assert answer(source, endpoint, tmp_path) == "6.0"
+    hub.mute.set()
+    short = "import nfn_cli.checkpoint.hub as hub\nhub.PATIENCE = 0.5\n"
+    for cache, expected in ((tmp_path, "6.0"), (tmp_path / "empty", "hub-unreachable")):
+        hub.asked.clear()
+        done = run(short + NO_WAITING + TOLD.format(source), endpoint, cache)
+        assert done.stdout.startswith(expected), done.stderr
+        assert (done.stderr, done.stdout.count("\n")) == ("", 1)
+        assert len(hub.asked) <= 3  # not again and again
+    assert "did not answer in time" in done.stdout
+
+
+def test_answers_say_the_commit_that_was_read(endpoint: str, tmp_path: Path) -> None:
+    sources = ["hf://owner/repo/nets/model.safetensors", "hf://owner/repo@v1/nets/model.safetensors"]
+    lines = nfn("digest", *sources, RELU, "--json", **settings(endpoint, tmp_path)).json()  # type: ignore[arg-type]
+    assert [line.get("commits") for line in lines] == [
+        {sources[0]: commit("main")},
+        {sources[1]: commit("v1")},
+        None,
+    ]
+    schema = json.loads((files("nfn_cli") / "schemas" / "digest.json").read_text())
+    for line in lines:
+        jsonschema.validate(line, schema)
+    (both,) = nfn("equivalent", *sources, "--json", **settings(endpoint, tmp_path)).json()  # type: ignore[arg-type]
+    assert set(both["commits"]) == set(sources)
+
+
+def test_what_belongs_together_is_of_one_commit(endpoint: str, hub: HubServer, tmp_path: Path) -> None:
+    """A branch that moves meanwhile does not give the index of one commit and the shards of another."""
+    assert answer("hf://owner/repo/nets/model.safetensors", endpoint, tmp_path) == "6.0"
+    assert {path for path in hub.asked if path.endswith("config.json")} == {
+        f"/owner/repo/resolve/{commit('main')}/nets/config.json"
+    }
