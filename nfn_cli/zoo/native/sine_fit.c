@@ -1,7 +1,7 @@
 /* zoo/native/sine_fit.c: networks of sines fitted to images by Adam, one network after another, all of one shape.
 
 A value is kept as (units, points): points are neighbours in memory, eight or sixteen of them are computed at a time.
-Units are padded to a multiple of 4 and points to a multiple of 16 with zeros; padded points do not count. Everything
+Units are padded to a multiple of 4 (inputs to one of 2) and points to a multiple of 16 with zeros; padded points do not count. Everything
 that one network's step touches stays in the cache, which is why a network is fitted to its end before the next one. */
 
 #include <math.h>
@@ -27,6 +27,7 @@ typedef struct {
 /* One network at work. Per layer: weight padded (out, in) and its transpose, bias, gradients alike. */
 typedef struct {
     long points, layers, in[MOST_LAYERS], out[MOST_LAYERS]; /* padded */
+    long back[MOST_LAYERS]; /* columns of the transposes: as out, but of the last layer those that there are */
     float *weight[MOST_LAYERS], *turned[MOST_LAYERS], *bias[MOST_LAYERS];
     float *by_weight[MOST_LAYERS], *by_bias[MOST_LAYERS];
     float *value[MOST_LAYERS + 1]; /* what goes into each layer, then what comes out of the last */
@@ -146,7 +147,7 @@ static void gradients(Work *work) {
         correlate(by_output, work->value[layer], work->by_weight[layer], work->by_bias[layer], work->out[layer],
                   work->in[layer], work->points);
         if (layer == 0) return;
-        multiply(work->turned[layer], NULL, by_output, by_input, work->in[layer], work->out[layer], work->points);
+        multiply(work->turned[layer], NULL, by_output, by_input, work->in[layer], work->back[layer], work->points);
         const float *slope = work->slope[layer - 1];
         for (long at = 0; at < work->in[layer] * work->points; at += 8) {
             store(by_input + at, load(by_input + at) * load(slope + at));
@@ -161,7 +162,7 @@ static void place(const Fit *fit, Work *work, const float *parameters) {
             for (long column = 0; column < in; column++) {
                 const float number = *parameters++;
                 work->weight[layer][row * work->in[layer] + column] = number;
-                work->turned[layer][column * work->out[layer] + row] = number;
+                work->turned[layer][column * work->back[layer] + row] = number;
             }
         memcpy(work->bias[layer], parameters, out * sizeof(float));
         parameters += out;
@@ -215,7 +216,8 @@ int nfn_fit_sines(const Fit *fit) {
     for (long layer = 0; layer < fit->layers; layer++) {
         const long in = fit->widths[layer], out = fit->widths[layer + 1];
         count += out * (in + 1);
-        work.in[layer] = padded(in, UNITS), work.out[layer] = padded(out, UNITS);
+        work.in[layer] = padded(in, layer ? UNITS : 2), work.out[layer] = padded(out, UNITS);
+        work.back[layer] = layer == fit->layers - 1 ? out : work.out[layer];
         size += 3 * work.in[layer] * work.out[layer] + 2 * work.out[layer];
         size += work.points * (work.in[layer] + work.out[layer]);
         widest = work.in[layer] > widest ? work.in[layer] : widest;
