@@ -1,8 +1,9 @@
 /* zoo/native/sine_fit.c: networks of sines fitted to images by Adam, one network after another, all of one shape.
 
 A value is kept as (units, points): points are neighbours in memory, eight or sixteen of them are computed at a time.
-Units are padded to a multiple of 4 (inputs to one of 2) and points to a multiple of 16 with zeros; padded points do not count. Everything
-that one network's step touches stays in the cache, which is why a network is fitted to its end before the next one. */
+Units are padded to a multiple of 4 (inputs to one of 2) and points to a multiple of 16 with zeros; padded points do not
+count. Everything that one network's step touches stays in the cache, which is why a network is fitted to its end before
+the next one. */
 
 #include <math.h>
 
