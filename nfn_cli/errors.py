@@ -16,13 +16,23 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+# What would settle it, where the place that raises cannot know better.
+_FIXES = {
+    "different-architectures": "compare networks of one architecture; nfn diff takes those that differ in widths",
+    "recurrent": "export its graph with torch.export (.pt2): what is recurrent is then frozen and the rest analysed",
+    "architecture-does-not-fit": "name the architecture that the file was saved from, or leave out --arch",
+    "no-such-file": "check the path; a file on the hub is hf://owner/repo/file",
+    "no-tensors": "save the weights: torch.save(model.state_dict(), …) or safetensors",
+}
+
+
 class NfnError(Exception):
     """Base of all errors a user can meet.
 
     Args:
         what: what is wrong, without a trailing full stop.
         where: file, tensor or option it concerns; outer layers prepend theirs with `located`.
-        fix: what would settle it; may be empty.
+        fix: what would settle it; may be empty, and is then what settles errors of this code in general.
         code: stable kebab-case word for scripts (JSON `error.code`).
     """
 
@@ -33,8 +43,8 @@ class NfnError(Exception):
         super().__init__(what)
         self.what = what
         self.where = where
-        self.fix = fix
         self.code = code or self.default_code
+        self.fix = fix or _FIXES.get(self.code, "")
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what

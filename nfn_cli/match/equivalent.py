@@ -120,8 +120,11 @@ def paired(
     Raises:
         Refused: different architectures, or weights that are not finite.
     """
-    reading = common_reading(left_networks, right_networks)
-    found = partners(reading.left, reading.right)
+    try:
+        reading = common_reading(left_networks, right_networks)
+        found = partners(reading.left, reading.right)
+    except Refused as error:
+        raise error.located(f"{printable(left.path)}, {printable(right.path)}") from None
     names = {ours: partner.name for ours, partner in found.items()}
     shared = {left.aliases.get(n, n): right.aliases.get(names[n], names[n]) for n in names}
     if any(shared[left.aliases.get(n, n)] != right.aliases.get(names[n], names[n]) for n in names):

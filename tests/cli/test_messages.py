@@ -29,7 +29,13 @@ class Case:
 
 
 CASES = (
-    Case("symmetry-report no.pt", 4, "no-such-file", "no.pt: no such file", None),
+    Case(
+        "symmetry-report no.pt",
+        4,
+        "no-such-file",
+        "no.pt: no such file",
+        "check the path; a file on the hub is hf://owner/repo/file",
+    ),
     Case("symmetry-report folder", 3, "needs-file", "folder: the folder holds no checkpoint", "name one file"),
     Case(
         "symmetry-report quiet.safetensors",
@@ -67,13 +73,19 @@ CASES = (
         "export its weights to .npz or .safetensors",
     ),
     Case("symmetry-report empty.pt", 3, "empty-file", "empty.pt: the file is empty", "download or export it again"),
-    Case("symmetry-report none.safetensors", 3, "no-tensors", "none.safetensors: the file holds no tensors", None),
+    Case(
+        "symmetry-report none.safetensors",
+        3,
+        "no-tensors",
+        "none.safetensors: the file holds no tensors",
+        "save the weights: torch.save(model.state_dict(), …) or safetensors",
+    ),
     Case(
         "symmetry-report rnn.safetensors",
         3,
         "recurrent",
         "rnn.safetensors: rnn.weight_hh_l0: a recurrent network, which is not analysed",
-        None,
+        "export its graph with torch.export (.pt2): what is recurrent is then frozen and the rest analysed",
     ),
     Case(
         "symmetry-report m.safetensors --pooling x",
@@ -94,7 +106,14 @@ CASES = (
         3,
         "architecture-does-not-fit",
         "m.safetensors: not the tensors of torchvision:resnet18: conv1.weight is not in the file, needed (64, 3, 7, 7)",
-        None,
+        "name the architecture that the file was saved from, or leave out --arch",
+    ),
+    Case(
+        "align m.safetensors --to wide.safetensors -o x",
+        3,
+        "different-architectures",
+        "m.safetensors, wide.safetensors: not the same architecture: fc1.weight is 6×4 here and 7×4 there",
+        "compare networks of one architecture; nfn diff takes those that differ in widths",
     ),
     Case(
         "symmetry-report m.safetensors --plot a.pdf",
@@ -194,6 +213,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(made)
     network("m.safetensors", RELU)
     network("quiet.safetensors")
+    wide = {"fc1.weight": np.ones((7, 4)), "fc1.bias": np.ones(7), "fc2.weight": np.ones((3, 7))}
+    network("wide.safetensors", RELU, **{name: array.astype(np.float32) for name, array in wide.items()})
     spoiled = np.ones((3, 6), np.float32)
     spoiled[1, 2] = np.nan
     network("nan.safetensors", RELU, **{"fc2.weight": spoiled})
