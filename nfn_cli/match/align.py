@@ -15,12 +15,14 @@ from nfn_cli.match.common_reading import untold
 from nfn_cli.match.comparison import cost, distance
 from nfn_cli.match.equivalent import Pair, paired
 from nfn_cli.match.frame import Frame, Wide, framed
-from nfn_cli.match.readings import LARGE
+from nfn_cli.match.readings import LARGE, sign_families
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.element import FloatArray, GroupElement, to_flat
 
 # A sweep that gains less than this part of the objective is the last one: what unrelated networks still gain is small change.
 _GAIN = 2e-3
+# Without scales, whose gains are slow, a search ends by itself soon.
+_LITTLE = 1e-9
 # Products of more multiplications than this are taken in single precision, until the networks turn out to be nearly the same.
 _SINGLE = 1 << 22
 _NEARLY = 1e-3
@@ -96,9 +98,9 @@ def align(
             *how, restarts=restarts, seed=seed, gain=gain, single=single, scales=not keep_scales, given=given
         )
 
-    found = searched(_GAIN, _SINGLE)
+    found = searched(_LITTLE if keep_scales else _GAIN, _SINGLE)
     if found.objective < _NEARLY * _squares(right.tensors, weights):
-        found = searched(1e-9, LARGE)
+        found = searched(_LITTLE, LARGE)
     flat = to_flat(pair.symmetry, found.element)
     changed = replace(
         checkpoint, tensors=TransformedTensors(checkpoint.tensors, checkpoint.aliases, pair.symmetry, flat)
@@ -128,8 +130,13 @@ def align(
 
 def _frames(pair: Pair, keep_scales: bool) -> tuple[Frame, Frame]:
     scale = "none" if keep_scales else "balanced"
+    # signs of single units are found beside their partners, at no cost; others have to start where both settle them
+    signs = bool(len(pair.symmetry.classes["shift"])) or any(
+        sign_families(pair.symmetry, number).shared for number in range(len(pair.symmetry.unit_sets))
+    )
     one, other = (
-        framed(pair.symmetry, side.tensors, pair.names, dead=False, scale=scale) for side in (pair.left, pair.right)
+        framed(pair.symmetry, side.tensors, pair.names, dead=False, scale=scale, signs=signs)
+        for side in (pair.left, pair.right)
     )
     return one, other
 

@@ -34,18 +34,27 @@ class Frame:
     element: GroupElement
 
 
-def framed(symmetry: Symmetry, tensors: Tensors, names: Sequence[str], dead: bool, *, scale: str = "balanced") -> Frame:
+def framed(
+    symmetry: Symmetry,
+    tensors: Tensors,
+    names: Sequence[str],
+    dead: bool,
+    *,
+    scale: str = "balanced",
+    signs: bool = True,
+) -> Frame:
     """The balanced form with signs and phases settled, in no order.
 
     Args:
         names: which tensors there are.
         dead: set what feeds units that nothing reads to 0 first, so that it is not compared.
         scale: "none" leaves scales as they were given.
+        signs: False leaves signs and phases as they were given.
     """
     wide = {name: np.asarray(tensors[name]).astype(np.float64) for name in names}
     if dead:
         wide = without_dead(symmetry, wide)
-    signed = bool(len(symmetry.classes["sign"]) or len(symmetry.classes["shift"]))
+    signed = signs and bool(len(symmetry.classes["sign"]) or len(symmetry.classes["shift"]))
     element = canonical_element(symmetry, wide, CanonicalOptions(scale, sign=signed, order=False))
     flat = to_flat(symmetry, element)
     return Frame({name: transformed(wide[name], symmetry.actions.get(name, ()), flat) for name in names}, element)
@@ -91,6 +100,8 @@ def _cleared(array: FloatArray, action: Action, slots: np.ndarray[Any, np.dtype[
 
 def rows_of(array: np.ndarray[Any, np.dtype[Any]], action: Action) -> FloatArray:
     """(slots of the action's axis, entries a slot)."""
+    if action.groups == 1 and action.dim == 0:
+        return np.asarray(array.reshape(len(array), -1))
     seen, dim = unfolded(array, action.dim, action.groups)
     moved = np.moveaxis(seen, dim, 0)
     return np.asarray(moved.reshape(moved.shape[0], -1))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from nfn_cli.match.comparison import squared_distance
-from nfn_cli.match.frame import Wide
+from nfn_cli.match.frame import Wide, rows_of
 from nfn_cli.symmetry.action import transformed
 from nfn_cli.symmetry.axis import IntArray
 from nfn_cli.symmetry.element import FlatElement, FloatArray, GroupElement, from_flat, identity
@@ -52,10 +52,9 @@ class State:
                 here = np.unique(action.unit[action.unit >= 0])
                 for number in np.unique(np.searchsorted(bounds, here, side="right") - 1):
                     self.touching[number].append(action)
-        self._entries = {
-            name: [(kind, np.unique(index)) for action in actions for kind, index in _indices(action)]
-            for name, actions in self.symmetry.actions.items()
-        }
+        self._names = tuple(self.symmetry.actions)
+        self._users = {kind: self._users_of(kind) for kind in ("unit", "scale", "sign", "shift")}
+        self._sums: dict[tuple[str, int], tuple[FloatArray, FloatArray]] = {}
 
     @property
     def element(self) -> GroupElement:
@@ -76,6 +75,7 @@ class State:
         if only_better and not after < before * (1 - 1e-12):
             return False
         self.ours.update(moved)
+        self._sums = {key: sums for key, sums in self._sums.items() if key[0] not in moved}
         self.costs.update(costs)
         self.moves.append(move)
         self.trace.append(sum(self.costs.values()))
@@ -84,26 +84,42 @@ class State:
     def moved_by(self, move: FlatElement) -> list[str]:
         """Tensors that the move changes."""
         changed = {
-            "unit": np.append(move.permutation != np.arange(len(move.permutation)), False),
-            "scale": np.append(move.scale != 1.0, False),
-            "sign": np.append(move.sign != 1.0, False),
-            "shift": np.append(move.shift != 0, False),
+            "unit": move.permutation != np.arange(len(move.permutation)),
+            "scale": move.scale != 1.0,
+            "sign": move.sign != 1.0,
+            "shift": move.shift != 0,
         }
-        present = {kind for kind, entries in changed.items() if entries.any()}
-        return [
-            name
-            for name, entries in self._entries.items()
-            if any(kind in present and changed[kind][index].any() for kind, index in entries)
-        ]
+        touched = np.zeros(len(self._names), bool)
+        for kind, entries in changed.items():
+            if entries.any():
+                entry, tensor = self._users[kind]
+                touched[tensor[entries[entry]]] = True
+        return [self._names[number] for number in np.flatnonzero(touched)]
+
+    def sums(self, action: Action) -> tuple[FloatArray, FloatArray]:
+        """For each slot of the action's axis weight · ⟨ours, theirs⟩ and weight · ‖ours‖², as they are now."""
+        key = action.tensor, action.dim
+        if key not in self._sums:
+            ours, theirs = (rows_of(side[action.tensor], action) for side in (self.ours, self.theirs))
+            weight = self.weights[action.tensor]
+            products, squares = (np.einsum("sk,sk->s", ours, other) for other in (theirs, ours))
+            self._sums[key] = weight * products, weight * squares
+        return self._sums[key]
+
+    def _users_of(self, kind: str) -> tuple[IntArray, IntArray]:
+        """Entries of an element's vector, and beside each a tensor that takes it."""
+        pairs = [np.zeros((0, 2), np.int64)]
+        for number, name in enumerate(self._names):
+            for action in self.symmetry.actions[name]:
+                entries = np.unique(getattr(action, kind))
+                entries = entries[entries >= 0]
+                pairs.append(np.stack([entries, np.full(len(entries), number)], axis=1))
+        entry, tensor = np.concatenate(pairs).T
+        return entry, tensor
 
     def _cost(self, name: str, ours: FloatArray) -> float:
         weight = self.weights[name]
         return weight * squared_distance(ours, self.theirs[name]) if weight else 0.0
-
-
-def _indices(action: Action) -> Iterator[tuple[str, IntArray]]:
-    """What of a flat element the action takes; −1 is nothing."""
-    yield from (("unit", action.unit), ("scale", action.scale), ("sign", action.sign), ("shift", action.shift))
 
 
 def by_class(symmetry: Symmetry, kind: str, values: FloatArray) -> FloatArray:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nfn_cli.match.assignment import assigned_units
-from nfn_cli.match.frame import rows_of
 from nfn_cli.match.readings import Part, Readings
 from nfn_cli.match.similarity import Similarity, similarity
 from nfn_cli.match.state import State, by_class, single_classes
@@ -91,7 +90,7 @@ def sign_move(state: State, number: int, family: int, usable: Sequence[Action] |
     total = np.zeros(int(symmetry.classes["sign"].max(initial=-1)) + 1)
     padded = np.append(symmetry.classes["sign"], -1)
     for seen in state.touching[number] if usable is None else usable:
-        product = _slot_products(state, seen)
+        product, _ = state.sums(seen)
         classes = np.concatenate(
             [padded[a.sign] for a in symmetry.actions[seen.tensor] if a.dim == seen.dim and a.signed]
             or [np.full((1, len(seen.unit)), -1)]
@@ -119,7 +118,7 @@ def scale_move(state: State, number: int, family: int) -> FlatElement:
         actions = [a for a in symmetry.actions[seen.tensor] if a.dim == seen.dim and a.exponent]
         if not actions or not state.weights[seen.tensor]:
             continue  # what is not compared moves freely
-        products, squares = _slot_products(state, seen), _slot_squares(state, seen)
+        products, squares = state.sums(seen)
         for action in actions:
             for entries, powers in zip(padded[action.scale], action.power, strict=True):
                 use = (entries >= 0) & np.append(mine, False)[entries] & (powers != 0)
@@ -157,13 +156,3 @@ def _least(terms: dict[int, tuple[FloatArray, FloatArray]], count: int) -> Float
         if np.abs(step).max(initial=0.0) < 1e-13:
             break
     return np.where(value(t) < value(np.zeros(count)), t, 0.0)
-
-
-def _slot_products(state: State, action: Action) -> FloatArray:
-    ours, theirs = rows_of(state.ours[action.tensor], action), rows_of(state.theirs[action.tensor], action)
-    return state.weights[action.tensor] * np.asarray(np.einsum("sk,sk->s", ours, theirs))
-
-
-def _slot_squares(state: State, action: Action) -> FloatArray:
-    ours = rows_of(state.ours[action.tensor], action)
-    return state.weights[action.tensor] * np.asarray(np.einsum("sk,sk->s", ours, ours))

@@ -12,6 +12,7 @@ from nfn_cli.match.align import align
 from nfn_cli.match.alignment import aligned
 from nfn_cli.match.comparison import compared, cost, even_weights
 from nfn_cli.match.frame import framed
+from nfn_cli.match.state import State
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.check import outputs, relative_change
 from nfn_cli.symmetry.element import FlatElement, random_flat, to_flat
@@ -54,6 +55,27 @@ def test_the_objective_never_increases_between_unrelated_networks(kind: str) -> 
     assert found.objective == pytest.approx(found.trace[-1], rel=1e-9)
     moved = acted(one, symmetry, to_flat(symmetry, found.element))
     assert relative_change(outputs(network, one, 0), outputs(network, moved, 0)) < 1e-8
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_what_a_search_remembers_stays_true_as_it_moves(kind: str) -> None:
+    (network, one), (_, other) = ALL[kind](1), ALL[kind](2)
+    symmetry = find_symmetry([network])
+    weights = even_weights(one, other)
+    state = State(symmetry, {n: np.asarray(a, float) for n, a in one.items()}, other, weights)
+    reads = [action for touching in state.touching for action in touching]
+    for seed in range(3):
+        for action in reads:
+            state.sums(action)
+        move = random_flat(symmetry, seed, scales=(0.5, 2.0))
+        view = acted(one, symmetry, move)
+        assert set(state.moved_by(move)) >= {n for n in one if not np.array_equal(view[n], one[n])}
+        state.apply(move, only_better=False)
+        assert state.trace[-1] == pytest.approx(cost(state.ours, other, weights))
+        fresh = State(symmetry, state.ours, other, weights)
+        for action in reads:
+            remembered, found = state.sums(action), fresh.sums(action)
+            assert all(np.allclose(a, b, rtol=1e-12) for a, b in zip(remembered, found, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["mlp-relu", "mlp-tanh", "cnn-tanh", "residual-relu", "grouped-relu", "mlp-sin"])
