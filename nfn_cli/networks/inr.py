@@ -68,6 +68,17 @@ def over_points(graph: Graph) -> Graph:
     return replace(graph, inputs=(replace(graph.inputs[0], shape=(None, shapes[0][-1])),), ops=tuple(ops))
 
 
+def before_constants(graph: Graph) -> tuple[Graph, float, float]:
+    """The network without constants at its end, and those: what it shows is `multiply` times its values, plus `add`."""
+    ops, output, multiply, add = list(graph.ops), graph.outputs[0], 1.0, 0.0
+    while ops and ops[-1].kind == "scalar" and ops[-1].output == output:
+        factor, more = (float(ops[-1].attributes.get(name, usual)) for name, usual in (("multiply", 1), ("add", 0)))
+        if factor == 0:
+            break
+        add, multiply, output = add + multiply * more, multiply * factor, ops.pop().inputs[0]
+    return replace(graph, ops=tuple(ops), outputs=(output,)), multiply, add
+
+
 def inr_channels(graph: Graph) -> int:
     """Channels of the image that a network shows: 1 or 3.
 

@@ -23,7 +23,7 @@ from nfn_cli.checkpoint.finite import check_finite
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import Refused, SurroundingsFailed
 from nfn_cli.graph.model import Network
-from nfn_cli.networks.inr import Coordinates, inr_channels
+from nfn_cli.networks.inr import Coordinates, before_constants, inr_channels
 from nfn_cli.networks.inr_edit import EditorShape, InrEditor
 from nfn_cli.networks.inr_edit_chain import Frame, Layers, moved, sine_chain, to_layers, values_at
 from nfn_cli.networks.inr_edit_styles import STYLES
@@ -125,13 +125,15 @@ def edit_inr(
     """
     network = only_inr(networks)
     channels = inr_channels(network.graph)
-    chain = sine_chain(network.graph)
+    graph, multiply, add = before_constants(network.graph)
+    chain = sine_chain(graph)
     said = stated(checkpoint)
     asked = size or said.size or (_SIDES[channels], _SIDES[channels])
     before = rendered(checkpoint, networks, size=asked, coordinates=coordinates, pixels=pixels)
     height, width = before.picture.shape[:2]
     where = coordinates or said.coordinates or Coordinates()
-    points, frame = _frame(where, before.low, before.high, height, width)
+    low, high = ((bound - add) / multiply for bound in (before.low, before.high))
+    points, frame = _frame(where, low, high, height, width)
     names = [name for layer in chain for name in (layer.weight, layer.bias) if name is not None]
     stacked = alone(checkpoint, names)
     layers = to_layers(chain, stacked, frame)

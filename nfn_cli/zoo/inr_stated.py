@@ -21,6 +21,7 @@ from nfn_cli.zoo.csv_blocks import Array, table_file
 from nfn_cli.zoo.inr_folders import LAYOUTS, channels_of, shown_by
 
 _LARGEST_SIDE = 4096
+_BARE = ("torch-zip", "torch-legacy", "safetensors")  # tensors without the code that runs them, which may add to values
 _COLUMNS = ("height", "width", "range", "low", "high", "coordinates", "order", "centred")
 
 
@@ -47,6 +48,8 @@ def stated(checkpoint: Checkpoint) -> Stated:
 
 
 def _of_the_form(checkpoint: Checkpoint) -> dict[str, str]:
+    if checkpoint.container not in _BARE:
+        return {}
     shapes = {name: tuple(array.shape) for name, array in checkpoint.tensors.items()}
     layout = next((each for each in LAYOUTS if each.is_published(shapes)), None)
     if layout is None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nfn_cli.errors import Refused
 from nfn_cli.graph.model import Graph, Op
 from nfn_cli.networks.graph_evaluator import evaluate_stacked
-from nfn_cli.networks.inr import Coordinates, inr_channels
+from nfn_cli.networks.inr import Coordinates, before_constants, inr_channels
 from nfn_cli.networks.inr_monomial import SineMonomialNfn, SinePermutationNfn
 from nfn_cli.networks.inr_phasors import PhasorNet
 from nfn_cli.networks.inr_pixels import PixelNet, Pixels, smoother
@@ -141,6 +141,7 @@ class SineReader:
 
     @torch.no_grad()
     def encode(self, graph: Graph, stacked: Mapping[str, Array], coordinates: Coordinates) -> Sines:
+        graph, multiply, add = before_constants(graph)
         chains = chains_of(graph, stacked)
         waves = _sine_frequencies(graph)
         weights = [_tensor(weight) for weight in chains.weights]
@@ -148,6 +149,7 @@ class SineReader:
         for layer, (omega, phase) in enumerate(waves):
             weights[layer] = weights[layer] * omega
             biases[layer] = biases[layer] * omega + phase
+        weights[-1], biases[-1] = weights[-1] * multiply, biases[-1] * multiply + add
         sines = Sines(tuple(weights), tuple(biases)).read_at(*placed(coordinates))
         return in_fundamental_interval(sines) if self._reduced else sines
 
