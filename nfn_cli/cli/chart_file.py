@@ -167,10 +167,9 @@ def _lettered(fonts: Any, text: str, size: float) -> tuple[str, Any]:
 
 
 def _pillow() -> tuple[Any, Any, Any]:
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError:
-        raise SurroundingsFailed(
-            "drawing a PNG needs Pillow", fix="pip install 'nfn-cli[images]', or name an .svg", code="missing-extra"
-        ) from None
-    return Image, ImageDraw, ImageFont
+    from nfn_cli.zoo.pictures import pillow
+
+    image = pillow(otherwise="name an .svg")
+    from PIL import ImageDraw, ImageFont
+
+    return image, ImageDraw, ImageFont

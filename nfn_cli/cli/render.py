@@ -54,7 +54,7 @@ def line(text: str) -> None:
     """One statement, wrapped to the width; a path stays in one piece."""
     import textwrap
 
-    print(textwrap.fill(printable(text, limit=400), _WIDTH, subsequent_indent="  ", break_long_words=False) or "")
+    print(textwrap.fill(printable(text, limit=2000), _WIDTH, subsequent_indent="  ", break_long_words=False) or "")
 
 
 def as_they_are(texts: Sequence[str]) -> None:
@@ -82,15 +82,7 @@ def symmetry(report: Mapping[str, Any]) -> None:
             f"parameters {network['parameters']:,}, effective {network['effective_parameters']:,}, "
             f"continuous dimension {network['continuous_dimension']:,}, discrete order {order}"
         )
-        check = network["check"]
-        if check["passed"] is None:
-            line("check: none, outputs of this network cannot be compared")
-        else:
-            verdict = "outputs unchanged" if check["passed"] else "FAILED, please report this"
-            line(
-                f"check: {verdict} under {check['elements']} random group elements "
-                f"(largest relative change {_number(check['relative_change'])})"
-            )
+        line(check_sentence(network["check"]))
         _extras(network["extras"], f"{network['name']}.")
         if "norms" in network:
             _norms(network["norms"], f"{network['name']}.")
@@ -102,6 +94,15 @@ def symmetry(report: Mapping[str, Any]) -> None:
         line(f"left aside: {entry}")
     if len(report["left_aside"]) > 5:
         line(f"left aside: {len(report['left_aside']) - 5} more")
+
+
+def check_sentence(check: Mapping[str, Any]) -> str:
+    """What the numerical check found."""
+    if check["passed"] is None:
+        return "check: none, outputs of this network cannot be compared"
+    said = "outputs unchanged" if check["passed"] else "FAILED, please report this: outputs changed"
+    change = f"largest relative change {_number(check['relative_change'])}"
+    return f"check: {said} under {check['elements']} random group elements ({change})"
 
 
 def _extras(extras: Mapping[str, Any], prefix: str) -> None:

@@ -33,6 +33,18 @@ class EditorCard:
     test: Mapping[str, Any]
     reproduce: str
 
+    @property
+    def takes(self) -> str:
+        """What it edits, in words."""
+        return "fully connected sine INRs of any width, depth and ω, with one or three channels"
+
+    def squared_errors(self) -> tuple[float, float]:
+        """Mean over all test INRs before and after the edit, from the picture that is wanted."""
+        parts = list(self.test.values())
+        count = sum(part["count"] for part in parts)
+        before, after = (sum(part[key] * part["count"] for part in parts) / count for key in ("unedited", "edited"))
+        return before, after
+
     def to_json(self) -> str:
         """Text of editor.json."""
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, allow_nan=False) + "\n"
@@ -103,7 +115,7 @@ def readme(card: EditorCard) -> str:
         "that never looks at the picture, and much like a fit that was taught to arrive in few steps.",
         "* **Equivariant** under D∞ ≀ S_n of every sine layer (signs, shifts of biases by multiples of π/ω, permutations), "
         "exactly: the group acts by isometries, and nothing but gradients of functions of the picture and invariants is used.",
-        "* **Takes** fully connected sine INRs of any width, depth and ω, with one or three channels.",
+        f"* **Takes** {card.takes}.",
         f"* **Parameters** {card.parameters:,}, kept in float32.",
         f"* **Data** {card.data['description']}",
         "",

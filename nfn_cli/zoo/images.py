@@ -25,6 +25,7 @@ import numpy as np
 
 from nfn_cli.errors import Refused, SurroundingsFailed, WrongUsage
 from nfn_cli.printable import printable
+from nfn_cli.zoo.pictures import pillow
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # what numpy raises beside ValueError for archives and headers that are damaged
@@ -232,20 +233,15 @@ def _labelled(folder: Path, names: list[str]) -> ImageSet:
 
 def _opened(files: Iterable[Any]) -> Array:
     """Image files of one size -> (n, height, width, 3) uint8, or one channel where all are grey."""
-    try:
-        from PIL import Image
-    except ImportError:
-        raise SurroundingsFailed(
-            "image files are read with Pillow, which is not installed", fix="pip install pillow", code="missing-extra"
-        ) from None
+    image = pillow()
     arrays: list[Array] = []
     for file in files:
         try:
-            with Image.open(file) as opened:
+            with image.open(file) as opened:
                 if opened.width * opened.height > 1 << 20:
                     raise ValueError(f"an image of {opened.width}×{opened.height} is too large for a small CNN")
                 arrays.append(np.asarray(opened.convert("L" if opened.mode in ("1", "L", "I;16") else "RGB")))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, image.DecompressionBombError) as error:
             raise ValueError(f"an image cannot be opened: {error}") from None
         if arrays[-1].shape[:2] != arrays[0].shape[:2]:
             raise ValueError(f"images of {arrays[0].shape[:2]} and {arrays[-1].shape[:2]}; make them one size")

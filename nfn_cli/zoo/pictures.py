@@ -21,8 +21,11 @@ _GREY_MODES = ("1", "L", "LA")
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey values of 16 bits; some formats come as 32
 
 
-def pillow() -> ModuleType:
+def pillow(otherwise: str = "") -> ModuleType:
     """Pillow's module Image.
+
+    Args:
+        otherwise: what would do without Pillow.
 
     Raises:
         SurroundingsFailed: it is not installed.
@@ -32,7 +35,7 @@ def pillow() -> ModuleType:
     except ImportError:
         raise SurroundingsFailed(
             "pictures are read and written with Pillow, which is not installed",
-            fix="pip install 'nfn-cli[images]'",
+            fix="pip install 'nfn-cli[images]'" + (f", or {otherwise}" if otherwise else ""),
             code="missing-extra",
         ) from None
     return Image

@@ -243,5 +243,7 @@ def test_predictors_are_listed_with_their_figures() -> None:
     assert (run.code, run.err) == (0, "")
     for line in lines:
         assert line["name"] in run.out
-        figure = f"{line['kendall_tau']:.3f}" if "kendall_tau" in line else f"{line['accuracy']:.2%}"
-        assert figure in run.out
+        figures = {"kendall_tau": ".3f", "accuracy": ".2%", "squared_error": ".4f"}
+        assert any(f"{line[key]:{form}}" in run.out for key, form in figures.items() if key in line)
+    assert "…" not in run.out  # what one takes is said to the end
+    assert {line["model"] for line in lines} >= {"probe", "inr-editor"}

@@ -9,6 +9,7 @@ from nfn_cli.cli.chart import FAINT, INK, Box, Mark, Page, Point, Stroke, Text
 from nfn_cli.cli.network_picture.colours import CONSTANT, DEAD, DUPLICATE, FIXED, ratio_colour, set_colour
 from nfn_cli.cli.network_picture.lanes import Lane, lanes
 from nfn_cli.cli.network_picture.layer_rows import Row, Segments
+from nfn_cli.cli.render import check_sentence
 from nfn_cli.printable import printable
 from nfn_cli.symmetry.report import NetworkReport, Report, UnitSetReport
 
@@ -57,14 +58,8 @@ def _heading(report: Report) -> list[tuple[str, float]]:
 
 
 def verdict(passed: bool, check: dict[str, object]) -> str:
-    """What the numerical check found, in a sentence."""
-    if check["passed"] is None:
-        return (
-            "check: none, outputs of this network cannot be compared" if passed else "check: FAILED, please report this"
-        )
-    change = "not finite" if check["relative_change"] is None else f"{check['relative_change']:.1e}"
-    said = "outputs unchanged" if check["passed"] else "FAILED, please report this: outputs changed"
-    return f"check: {said} under {check['elements']} random group elements (largest relative change {change})"
+    """What the numerical check found, in a sentence; `passed` is whether that of everything else passed too."""
+    return "check: FAILED, please report this" if check["passed"] is None and not passed else check_sentence(check)
 
 
 def _network(network: Drawn, corner: Point, columns: bool) -> tuple[list[Mark], Point]:
