@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -13,7 +11,6 @@ from nfn_cli.cli import options as o
 if TYPE_CHECKING:
     from nfn_cli.cli.session import Session
     from nfn_cli.graph import NameOptions
-    from nfn_cli.train.audit import Progress
     from nfn_cli.train.audited import Audited, Item
 
 _NETWORKS = "Networks to audit on: as CKPT of the other commands. Default: the examples that come with the tool."
@@ -93,6 +90,7 @@ def audit_invariance(
     """
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.session import Session, expanded
+    from nfn_cli.cli.work_progress import stages
     from nfn_cli.errors import ExitCode, WrongUsage
     from nfn_cli.printable import printable
     from nfn_cli.train.audit import AuditConfig, audit
@@ -107,7 +105,7 @@ def audit_invariance(
         items = _opened(session, given, names) if given else _examples(audited)
         items += _copies(items, (0 if given else 4) if untrained is None else untrained, seed)
         config = AuditConfig(largest, windings, samples, tolerance, seed, extras)
-        with _progress() as told:
+        with stages("audit-invariance") as told:
             result = audit(audited, items, config, progress=told)
         for path, reason in result.refused:
             session.note(f"not judged on {printable(path)}: {reason}")
@@ -159,19 +157,3 @@ def _copies(items: list[Item], count: int, seed: int) -> list[Item]:
     from nfn_cli.train.audit_subjects import untrained_copies
 
     return untrained_copies(items, count, seed)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar with the time that is left, where a person watches."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("audit-invariance", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -125,6 +125,7 @@ def _records(
     sources: list[str], session: Session, log: ScanLog, how: NameOptions, jobs: int, ray: str | None
 ) -> Iterator[dict[str, Any]]:
     """What is known of each network, in the order of the collection; logged before it is passed on."""
+    from nfn_cli.cli.work_progress import tallied
     from nfn_cli.errors import ExitCode, NfnError
     from nfn_cli.zoo.scan_jobs import jobs_of
     from nfn_cli.zoo.scan_workers import alone, with_processes, with_ray
@@ -145,7 +146,7 @@ def _records(
         results = with_processes(collected(), how, known, jobs)
     else:
         results = alone(collected(), how, known)
-    for job, records, before in results:
+    for job, records, before in tallied(results, "scan"):
         outside = any(record.get("exit") == int(ExitCode.SURROUNDINGS_FAILED) for record in records)
         if not before and not outside:
             log.add(f"{how} {job.key}", job.stamp, records)

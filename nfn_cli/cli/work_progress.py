@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,6 +45,29 @@ def counted(items: Sequence[Item], what: str) -> Iterator[Item]:
         return
     with bar(transient=True) as shown:
         yield from shown.track(items, description=what)
+
+
+def tallied(items: Iterable[Item], what: str) -> Iterator[Item]:
+    """The items, with how many there were so far where a person watches: for those that nobody has counted."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    with bar(transient=True) as shown:
+        task = shown.add_task(what, total=None)
+        for number, item in enumerate(items, start=1):
+            shown.update(task, description=f"{what}: {number:,} done")
+            yield item
+
+
+@contextmanager
+def stages(what: str) -> Iterator[Callable[[int, int], None]]:
+    """What is to be told how many of how many stages are done; a bar where a person watches."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    with bar(transient=True) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -82,3 +83,22 @@ def test_quick_work_shows_nothing_and_slow_work_does() -> None:
     for seconds, expected in (("0", False), ("1.6", True)):
         code = f"import time; from nfn_cli.cli.work_progress import waiting\nwith waiting('thinking'): time.sleep({seconds})"
         assert ("thinking" in on_a_terminal(sys.executable, "-c", code)[2]) == expected
+
+
+def test_a_collection_that_nobody_has_counted_shows_how_many_are_done(tmp_path: Path) -> None:
+    for number in range(12):
+        shutil.copy((RELU, TANH)[number % 2], tmp_path / f"{number:02}.safetensors")
+    code, out, shown = on_a_terminal(NFN, "scan", tmp_path, "--json")
+    assert code == 0
+    assert out.count('"kind": "network"') == 12
+    assert re.search(r"scan: \d+ done", shown)
+    assert "schema" not in shown
+
+
+def test_an_audit_shows_its_stages() -> None:
+    code, out, shown = on_a_terminal(
+        NFN, "audit-invariance", "generalization-cifar10gs-relu", "--on", RELU, "--samples", 2, "--json"
+    )
+    assert code in (0, 1)
+    assert out.count("\n") == 1
+    assert re.search(r"audit-invariance.*%", shown)
