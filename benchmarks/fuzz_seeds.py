@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
+import pickle
 import shutil
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +110,6 @@ def _stored_graph(folder: Path) -> None:
 
 
 def _sharded(folder: Path) -> None:
-    import json
 
     from safetensors.numpy import save_file
 
@@ -148,8 +151,6 @@ def _npy(folder: Path) -> None:
 
 
 def _sb3(folder: Path) -> None:
-    import json
-    import zipfile
 
     import torch
 
@@ -296,6 +297,79 @@ def _picture(kind: str) -> Callable[[Path], None]:
     return make
 
 
+def _sequential() -> Any:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    front = (nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
+    return nn.Sequential(*front, nn.Flatten(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).eval()
+
+
+def _whole_module(as_zip: bool) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        import torch
+
+        torch.save(_sequential(), folder / "m.pt", _use_new_zipfile_serialization=as_zip)
+
+    return make
+
+
+def _pickled_module(folder: Path) -> None:
+    (folder / "m.pkl").write_bytes(pickle.dumps({"model": _sequential(), "epoch": 3}))
+
+
+def _pickled_arrays(folder: Path) -> None:
+    layers = [{"weights": w, "biases": np.ones((1, w.shape[1])), "activation": "relu"} for w in _in_by_out()]
+    (folder / "m.pkl").write_bytes(pickle.dumps({"layers": layers, "name": "mlp"}, protocol=2 + len(layers) % 4))
+
+
+def _perceptron(folder: Path) -> None:
+    import joblib
+    from sklearn.neural_network import MLPClassifier
+
+    random = np.random.default_rng(0)
+    x = random.normal(size=(40, 3))
+    joblib.dump(MLPClassifier((4, 5), max_iter=3, tol=10.0).fit(x, x[:, 0] > 0), folder / "m.pkl")
+
+
+def _in_by_out() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.normal(size=size) for size in ((3, 4), (4, 5), (5, 2))]
+
+
+def _keras_config() -> str:
+    layers = [
+        {"class_name": "Dense", "config": {"name": f"dense_{i}" if i else "dense", "activation": "relu"}}
+        for i in range(3)
+    ]
+    return json.dumps({"class_name": "Sequential", "config": {"name": "m", "layers": layers}})
+
+
+def _keras_hdf5(folder: Path) -> None:
+    import h5py
+
+    with h5py.File(folder / "m.h5", "w") as file:
+        file.attrs["model_config"] = _keras_config()
+        for i, weight in enumerate(_in_by_out()):
+            name = f"dense_{i}" if i else "dense"
+            file[f"model_weights/{name}/{name}/kernel:0"] = weight.astype("f4")
+            file[f"model_weights/{name}/{name}/bias:0"] = np.ones(weight.shape[1], "f4")
+
+
+def _keras_zip(folder: Path) -> None:
+    import h5py
+
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        for i, weight in enumerate(_in_by_out()):
+            name = f"layers/dense_{i}" if i else "layers/dense"
+            file[f"{name}/vars/0"], file[f"{name}/vars/1"] = weight, np.ones(weight.shape[1])
+    with zipfile.ZipFile(folder / "m.keras", "w") as archive:
+        archive.writestr("config.json", _keras_config())
+        archive.writestr("model.weights.h5", weights.getvalue())
+
+
 _MAKERS: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("safetensors", "model", _safetensors, "m.safetensors"),
     ("safetensors", "model", _safetensors_cnn, "m.safetensors"),
@@ -303,6 +377,13 @@ _MAKERS: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("sharded", "model", _sharded, "m.json"),
     ("torch-zip", "model", _torch(True), "m.pt"),
     ("torch-legacy", "model", _torch(False), "m.pt"),
+    ("torch-objects-zip", "model", _whole_module(True), "m.pt"),
+    ("torch-objects-legacy", "model", _whole_module(False), "m.pt"),
+    ("torch-objects-pickle", "model", _pickled_module, "m.pkl"),
+    ("pickle", "model", _pickled_arrays, "m.pkl"),
+    ("pickle", "model", _perceptron, "m.pkl"),
+    ("keras-hdf5", "model", _keras_hdf5, "m.h5"),
+    ("keras-zip", "model", _keras_zip, "m.keras"),
     ("npz", "model", _npz, "m.npz"),
     ("npz", "model", _npz_compressed, "m.npz"),
     ("npy", "model", _npy, "m.npy"),

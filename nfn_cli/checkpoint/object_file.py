@@ -6,15 +6,12 @@ values; no class is imported. Written again, every byte stays but those of the w
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-
-import numpy as np
 
 from nfn_cli.checkpoint.atomic_write import atomic_output
 from nfn_cli.checkpoint.hint_words import hints_in, joined_hints
@@ -23,7 +20,7 @@ from nfn_cli.checkpoint.model import Array, Checkpoint, Hints
 from nfn_cli.checkpoint.object_tree import activation_modules, activation_words, as_plain
 from nfn_cli.checkpoint.origin import Origin, origin_of
 from nfn_cli.checkpoint.pickle_scan import globals_of
-from nfn_cli.checkpoint.pickle_values import Blob
+from nfn_cli.checkpoint.placed_tensors import Placed
 from nfn_cli.checkpoint.refusals import known_pickle
 from nfn_cli.checkpoint.storage import (
     StoredTensor,
@@ -46,17 +43,13 @@ class Objects:
 
     Attributes:
         tree: the objects, as `tree_pickle` gives them.
-        stored: where each tensor lies.
         names: id of a tensor in the tree -> its name.
-        places: member -> (start, length) of its bytes in the file; empty for zip archives.
-        unplaced: members whose bytes the file spells in another way, so that they cannot be written again.
+        placed: where each tensor lies; without places in a zip archive, whose members are its storages.
     """
 
     tree: Any
-    stored: Mapping[str, StoredTensor]
     names: Mapping[int, str]
-    places: Mapping[str, tuple[int, int]]
-    unplaced: frozenset[str] = frozenset()
+    placed: Placed
 
 
 def read_objects_in_zip(path: Path) -> Checkpoint:
@@ -75,7 +68,8 @@ def read_objects_in_zip(path: Path) -> Checkpoint:
         tensors = read_tensors(path, archive, outside)
     if len(outside) < len(stored):
         raise Refused("tensors both beside the pickle and in it", code="unsupported-tensor")
-    return _checkpoint(path, "torch-objects-zip", tensors, Objects(tree, stored, names, {}), hints, left_aside)
+    content = Objects(tree, names, Placed(stored, {}, {}))
+    return _checkpoint(path, "torch-objects-zip", tensors, content, hints, left_aside)
 
 
 def read_objects_in_legacy(path: Path) -> Checkpoint:
@@ -106,34 +100,19 @@ def write_objects(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, 
     """The same file with other weights, every other byte as it was.
 
     Raises:
-        Refused: the pickle spells its numbers as text, whose length would change (code "not-writable").
+        Refused: as `Placed.write` and `patch_zip`.
     """
     origin = origin_of(checkpoint)
     content: Objects = origin.content
     (path,) = origin.files
-    changed = partial(changed_members, stored=content.stored, before=origin.tensors, after=checkpoint.tensors)
-    with path.open("rb") as source, atomic_output(out, force) as target:
-        if not content.places and not content.unplaced:
-            with open_zip(path) as archive:
-                patch_zip(source, archive, target, changed(partial(member_bytes, archive)))
-            return ()
-        shutil.copyfileobj(source, target, 1 << 20)
-
-        def read(member: str) -> bytes:
-            if member in content.unplaced:
-                raise Refused(
-                    "the pickle spells its numbers as text",
-                    fix="save it with pickle protocol 3 or later, or as .npz",
-                    code="not-writable",
-                )
-            start, length = content.places[member]
-            source.seek(start)
-            return source.read(length)
-
-        for member, data in changed(read):
-            target.seek(content.places[member][0])
-            target.write(data)
-        target.seek(0, 2)
+    if checkpoint.container != "torch-objects-zip":
+        content.placed.write(path, origin.tensors, checkpoint.tensors, out, force)
+        return ()
+    with open_zip(path) as archive, path.open("rb") as source, atomic_output(out, force) as target:
+        read = partial(member_bytes, archive)
+        patch_zip(
+            source, archive, target, changed_members(read, content.placed.stored, origin.tensors, checkpoint.tensors)
+        )
     return ()
 
 
@@ -164,24 +143,8 @@ def _in_one_file(
     used = {tensor.member for tensor in stored.values()}
     within = {member: blob for member, blob in machine.blobs.items() if member in used}
     places |= {member: (blob.position, len(blob)) for member, blob in within.items() if blob.position is not None}
-    unplaced = frozenset(within) - set(places)
-    storages = {member: _bytes(path, member, places, within) for member in used}
-    tensors = {name: _view(tensor, storages[tensor.member]) for name, tensor in stored.items()}
-    return _checkpoint(path, container, tensors, Objects(tree, stored, names, places, unplaced), hints, left_aside)
-
-
-def _bytes(path: Path, member: str, places: Mapping[str, tuple[int, int]], within: Mapping[str, Blob]) -> Any:
-    if member not in places:
-        return bytes(within[member])
-    start, length = places[member]
-    return np.memmap(path, np.uint8, "r", start, (length,)) if length else b""
-
-
-def _view(tensor: StoredTensor, storage: Any) -> Array:
-    # numbers in the middle of a pickle stand where they stand; elsewhere arrays are aligned
-    array = np.require(tensor.view(storage), requirements="A").view()
-    array.flags.writeable = False
-    return array
+    placed = Placed(stored, places, {member: blob for member, blob in within.items() if member not in places})
+    return _checkpoint(path, container, placed.tensors(path), Objects(tree, names, placed), hints, left_aside)
 
 
 def _checkpoint(
@@ -198,7 +161,7 @@ def _checkpoint(
         container,
         frozen,
         hints=hints,
-        aliases=MappingProxyType(aliases_of(content.stored)),
+        aliases=MappingProxyType(aliases_of(content.placed.stored)),
         left_aside=left_aside,
         payload=Origin((path,), frozen, content=content),
     )

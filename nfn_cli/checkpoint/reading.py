@@ -39,6 +39,8 @@ _READERS: dict[str, Callable[[Path], Checkpoint]] = {
     "onnx": _reader("onnx_file", "read_onnx"),
     "pt2": _reader("pt2_file", "read_pt2"),
     "torchscript": _reader("torchscript_file", "read_torchscript"),
+    "hdf5": _reader("keras_file", "read_hdf5"),
+    "keras-zip": _reader("keras_file", "read_keras_zip"),
     "sb3-zip": _reader("sb3_zip", "read_sb3"),
 }
 

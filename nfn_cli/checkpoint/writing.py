@@ -57,6 +57,12 @@ def _objects(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
     return write_objects(checkpoint, out, force)
 
 
+def _keras(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
+    from nfn_cli.checkpoint.keras_file import write_keras
+
+    return write_keras(checkpoint, out, force)
+
+
 def _sb3(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
     from nfn_cli.checkpoint.sb3_zip import write_sb3
 
@@ -74,6 +80,8 @@ _WRITERS: dict[str, Writer] = {
     "torch-objects-legacy": _objects,
     "torch-objects-pickle": _objects,
     "pickle": _objects,
+    "keras-hdf5": _keras,
+    "keras-zip": _keras,
     "onnx": _onnx,
     "pt2": _archive,
     "torchscript": _archive,

@@ -22,7 +22,7 @@ from nfn_cli.graph.wiring import Run, chain, is_part_of, wire
 from nfn_cli.printable import printable
 
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
-_STRAY = frozenset({"log", "std", "sigma", "logstd", "temperature", "alpha", "averaged"})
+_STRAY = frozenset({"log", "std", "sigma", "logstd", "temperature", "averaged"})
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def networks_from_names(checkpoint: Checkpoint, options: NameOptions = NameOptio
         raise Refused("no floating-point weights", code="not-a-network")
     refuse_foreign({name: tuple(array.shape) for name, array in checkpoint.tensors.items()})
     torch_layout = checkpoint.container not in ("npz", "npy", "pickle", "zoo-row")
-    layers, loose = find_layers(shapes, torch_layout)
+    layers, loose = find_layers(shapes, torch_layout, checkpoint.hints.order)
     weighted = [layer for layer in layers if layer.kind in ("linear", "conv")]
     if not weighted:
         raise Refused("bare tensors or data, not a network", where=printable(next(iter(shapes))), code="not-a-network")
@@ -102,11 +102,13 @@ def _check(options: NameOptions) -> None:
 def _leftover_notes(loose: list[str], checkpoint: Checkpoint, weighted: Sequence[Layer]) -> tuple[str, ...]:
     """Tensors outside every layer may stay only where they cannot stand between hidden units."""
     sizes = {layer.size_out for layer in weighted} | {layer.size_in for layer in weighted}
+    hidden = {a.size_out for a in weighted for b in weighted if a is not b and b.size_in % a.size_out == 0}
     notes = []
     for name in loose:
         shape = checkpoint.tensors[name].shape
         stray = bool(words_of((name,)) & _STRAY)
-        if not stray and sum(size > 1 for size in shape) > 1 and set(shape) & {s for s in sizes if s > 8}:
+        matrix = sum(size > 1 for size in shape) > 1 and set(shape) & {s for s in sizes if s > 8}
+        if not stray and (matrix or set(shape) & (hidden - {1})):
             raise Refused(
                 f"a tensor of shape {tuple(shape)} that is part of no layer",
                 where=printable(name),
@@ -321,7 +323,18 @@ class _Build:
     def _norm(self, norm: Layer, value: str) -> str:
         if norm.kind == "layer_norm" and not {"ln", "layer", "layernorm"} & words_of(norm.module):
             self.notes.append(f"{norm.label} is taken for the weight of a layer norm")
-        return self._op(norm.kind, [value], dict(norm.tensors), **({"axes": (1,)} if norm.kind == "layer_norm" else {}))
+        return self._op(norm.kind, [value], dict(norm.tensors), **self._norm_settings(norm))
+
+    def _norm_settings(self, norm: Layer) -> dict[str, object]:
+        if norm.kind != "batch_norm":
+            return {"axes": (1,)} if norm.kind == "layer_norm" else {}
+        layer, _, role = norm.tensors["running_var"].replace("/", ".").rpartition(".")
+        if layer in self.checkpoint.hints.epsilons:
+            return {"eps": self.checkpoint.hints.epsilons[layer]}
+        if role.startswith("moving_"):  # TensorFlow and its offspring agree on no ε
+            self.notes.append(f"{norm.label}: ε is not known, so no scales are claimed before this norm")
+            return {"eps_known": False}
+        return {}
 
     def _place(self, layer: Layer, norm: Layer, following: Layer | None) -> str:
         """Sequential indices tell: 0 conv, 1 norm, 2 activation; or 0 conv, 1 activation, 2 norm."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from nfn_cli.errors import Refused
-from nfn_cli.graph.names import NaturalKey, TensorName, natural_key, parse_name, stem_and_number
+from nfn_cli.graph.names import NaturalKey, TensorName, natural_key, parse_name, stem_and_number, tokens_of
 from nfn_cli.printable import printable
 
 Shape = tuple[int, ...]
@@ -51,12 +51,15 @@ class Layer:
         return printable(self.tensors["weight"] if "weight" in self.tensors else next(iter(self.tensors.values())))
 
 
-def find_layers(shapes: Mapping[str, Shape], torch_layout: bool) -> tuple[list[Layer], list[str]]:
+def find_layers(
+    shapes: Mapping[str, Shape], torch_layout: bool, order: Sequence[str] = ()
+) -> tuple[list[Layer], list[str]]:
     """Layers in natural order of their names, and the tensors that belong to none.
 
     Args:
         shapes: tensor name -> shape; only floating tensors.
         torch_layout: whether the container's convention is out × in where nothing else tells.
+        order: names of layers in the order in which the file says that they follow one another; they count as numbered.
 
     Raises:
         Refused: the orientation of the weights cannot be told (code "layout-ambiguous").
@@ -64,8 +67,10 @@ def find_layers(shapes: Mapping[str, Shape], torch_layout: bool) -> tuple[list[L
     modules: dict[tuple[str, ...], dict[str, TensorName]] = {}
     loose: list[str] = []
     positional: list[TensorName] = []
+    numbers = {tokens_of(layer): (str(number),) for number, layer in enumerate(order)}
     for name, shape in shapes.items():
         parsed = parse_name(name)
+        parsed = replace(parsed, module=numbers.get(parsed.module, parsed.module))
         if parsed.role == "counter":
             continue
         if parsed.role == "positional":

@@ -161,7 +161,9 @@ def test_a_perceptron_of_scikit_learn_keeps_its_answers(tmp_path: Path, written_
 
 def test_numbers_spelled_as_text_are_read_but_not_written(tmp_path: Path) -> None:
     path, out = tmp_path / "m.pkl", tmp_path / "out.pkl"
-    path.write_bytes(pickle.dumps({"0.weight": np.ones((3, 2)), "0.bias": np.ones(3), "1.weight": np.ones((4, 3))}, protocol=2))
+    path.write_bytes(
+        pickle.dumps({"0.weight": np.ones((3, 2)), "0.bias": np.ones(3), "1.weight": np.ones((4, 3))}, protocol=2)
+    )
     assert set(nfn_cli.load(path).tensors) == {"0.weight", "0.bias", "1.weight"}
     with pytest.raises(Refused) as caught:
         _canonicalized(path, out, activation="relu")

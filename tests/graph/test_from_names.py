@@ -233,6 +233,16 @@ def test_what_is_no_chain_is_refused_as_what_it_is(code: str) -> None:
     assert caught.value.code == code
 
 
+def test_a_vector_of_no_layer_is_refused_where_it_is_as_long_as_hidden_units() -> None:
+    network = {"fc1.weight": (12, 3), "fc2.weight": (2, 12)}
+    for name, length in (("alpha", 12), ("own", 12)):
+        with pytest.raises(Refused) as caught:
+            networks_from_names(checkpoint({**network, name: (length,)}), RELU)
+        assert caught.value.code == "unplaced-tensor"
+    for name, length in (("alpha", 1), ("own", 3), ("log_std", 2)):
+        assert networks_from_names(checkpoint({**network, name: (length,)}), RELU)
+
+
 def test_shape_errors_name_the_tensor_and_what_settles_it() -> None:
     with pytest.raises(Refused, match=r"fc2\.weight.*--layers"):
         networks_from_names(checkpoint({"fc1.weight": (4, 3), "fc2.weight": (2, 90)}), RELU)

@@ -1,0 +1,260 @@
+"""checkpoint/keras_file.py: Keras models: HDF5 files (.h5, .weights.h5) and .keras archives. HDF5 is read by pyfive, in Python.
+
+Layouts: Keras 2 and legacy files of Keras 3, `model_weights/LAYER/…/kernel:0` (keras/src/legacy/saving/legacy_h5_format.py);
+Keras 3, `layers/CLASS_N/vars/K` (keras/src/saving/saving_lib.py). Written again, every byte stays but those of the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from nfn_cli.checkpoint.atomic_write import atomic_output
+from nfn_cli.checkpoint.dtypes import safetensors_name
+from nfn_cli.checkpoint.keras_config import KerasLayer, hints_of, layers_of
+from nfn_cli.checkpoint.model import Array, Checkpoint, Hints
+from nfn_cli.checkpoint.origin import Origin, origin_of
+from nfn_cli.checkpoint.placed_tensors import Placed
+from nfn_cli.checkpoint.storage import StoredTensor, changed_members
+from nfn_cli.checkpoint.zip_guard import open_zip, read_member
+from nfn_cli.checkpoint.zip_patch import patch_zip
+from nfn_cli.errors import Refused, SurroundingsFailed
+from nfn_cli.printable import printable
+
+WEIGHTS, CONFIG = "model.weights.h5", "config.json"
+_DEEPEST, _MOST_OBJECTS, _LONGEST_CONFIG = 16, 100_000, 64 << 20
+_MOST_READS = 1_000_000
+# Keras 3 numbers the variables of a layer in the order in which it made them
+_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("batch_normalization", ("gamma", "beta", "moving_mean", "moving_variance")),
+    ("layer_normalization", ("gamma", "beta")),
+    ("separable_conv", ("depthwise_kernel", "pointwise_kernel", "bias")),
+    ("depthwise_conv", ("depthwise_kernel", "bias")),
+    ("p_re_lu", ("alpha",)),
+    ("", ("kernel", "bias")),
+)
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """Numbers of an HDF5 file: where they are told of, and where they lie."""
+
+    path: tuple[str, ...]
+    tensor: StoredTensor
+    place: tuple[int, int]
+
+
+def read_hdf5(path: Path) -> Checkpoint:
+    """A Keras model or its weights in an HDF5 file.
+
+    Raises:
+        SurroundingsFailed: pyfive is not installed (code "missing-extra").
+        Refused: damaged, of no layout of Keras ("keras-hdf5"), or a model that is no chain of known layers.
+    """
+    with path.open("rb") as handle:
+        datasets, config = _content(handle, path.stat().st_size)
+    layers = layers_of(config) if config is not None else ()
+    placed, left_aside = _placed(datasets)
+    return _checkpoint(path, "keras-hdf5", placed, placed.tensors(path), layers, left_aside)
+
+
+def read_keras_zip(path: Path) -> Checkpoint:
+    """A .keras archive; errors as `read_hdf5`."""
+    with open_zip(path) as archive:
+        names = set(archive.namelist())
+        weights = read_member(archive, archive.getinfo(WEIGHTS))
+        said = read_member(archive, archive.getinfo(CONFIG)) if CONFIG in names else b""
+    datasets, _ = _content(BytesIO(weights), len(weights))
+    layers = layers_of(_parsed(said))
+    placed, left_aside = _placed(datasets)
+    tensors = {name: tensor.view(_slice(weights, placed.places[name])) for name, tensor in placed.stored.items()}
+    for array in tensors.values():
+        array.flags.writeable = False
+    return _checkpoint(path, "keras-zip", placed, tensors, layers, left_aside)
+
+
+def write_keras(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
+    """The same file with other weights, every other byte as it was.
+
+    Raises:
+        Refused: as `Placed.write` and `patch_zip`.
+    """
+    origin = origin_of(checkpoint)
+    placed: Placed = origin.content
+    (path,) = origin.files
+    stale = ("the optimizer state in the file still belongs to the old weights",) if _has_optimizer(checkpoint) else ()
+    if checkpoint.container == "keras-hdf5":
+        placed.write(path, origin.tensors, checkpoint.tensors, out, force)
+        return stale
+    with open_zip(path) as archive, path.open("rb") as source, atomic_output(out, force) as target:
+        weights = bytearray(read_member(archive, archive.getinfo(WEIGHTS)))
+        before = bytes(weights)
+        changed = changed_members(
+            lambda member: _slice(before, placed.places[member]), placed.stored, origin.tensors, checkpoint.tensors
+        )
+        for member, data in changed:
+            start, length = placed.places[member]
+            weights[start : start + length] = data
+        patch_zip(source, archive, target, [(WEIGHTS, bytes(weights))])
+    return stale
+
+
+def _has_optimizer(checkpoint: Checkpoint) -> bool:
+    return any(line.startswith("optimizer") for line in checkpoint.left_aside)
+
+
+def _slice(content: bytes, place: tuple[int, int]) -> bytes:
+    return content[place[0] : place[0] + place[1]]
+
+
+def _checkpoint(
+    path: Path,
+    container: str,
+    placed: Placed,
+    tensors: Mapping[str, Array],
+    layers: tuple[KerasLayer, ...],
+    left_aside: tuple[str, ...],
+) -> Checkpoint:
+    frozen = MappingProxyType(dict(tensors))
+    names = {layer.saved if container == "keras-zip" else layer.name: layer for layer in layers}
+    epsilons = {name: layer.epsilon for name, layer in names.items() if layer.epsilon is not None}
+    hints = replace(hints_of(layers), order=tuple(names), epsilons=MappingProxyType(epsilons)) if layers else Hints()
+    origin = Origin((path,), frozen, content=placed)
+    return Checkpoint(str(path), container, frozen, hints=hints, left_aside=left_aside, payload=origin)
+
+
+def _content(stream: BinaryIO, size: int) -> tuple[list[_Dataset], Any]:
+    """Every dataset of a file, and its model_config where it has one."""
+    try:
+        import pyfive
+    except ImportError:
+        raise SurroundingsFailed(
+            "Keras files need pyfive, which is not installed", fix="pip install 'nfn-cli[keras]'", code="missing-extra"
+        ) from None
+    try:
+        with pyfive.File(_Bounded(stream, size)) as file:
+            said = file.attrs.get("model_config")
+            return list(_datasets(file, pyfive.Dataset, size)), None if said is None else _parsed(said)
+    except Refused:
+        raise
+    except MemoryError:
+        raise
+    except Exception:  # a damaged file makes a parser raise anything
+        raise Refused(
+            "the HDF5 file is damaged, or of a kind that is not read",
+            fix="download or export it again",
+            code="truncated",
+        ) from None
+
+
+class _Bounded:
+    """A stream for a parser that believes what a file says of lengths and addresses: no long reads, no endless ones."""
+
+    closed = False
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self.stream, self.size, self.left = stream, size, _MOST_READS
+
+    def read(self, count: int = -1) -> bytes:
+        self.left -= 1
+        if not 0 <= count <= self.size or self.left < 0:
+            raise ValueError
+        return self.stream.read(count)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def close(self) -> None:
+        """The stream belongs to who opened it."""
+
+
+def _parsed(said: Any) -> Any:
+    text = said if isinstance(said, (str, bytes)) else bytes(said)
+    try:
+        return json.loads(text) if len(text) <= _LONGEST_CONFIG else {}
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _datasets(file: Any, kind: type[Any], size: int) -> Iterator[_Dataset]:
+    stack: list[tuple[tuple[str, ...], Any]] = [((), file)]
+    count = 0
+    while stack:
+        path, group = stack.pop()
+        for name in reversed(list(group.keys())):
+            count += 1
+            if count > _MOST_OBJECTS or len(path) > _DEEPEST:
+                raise Refused("the HDF5 file nests too deep or holds itself", code="too-large")
+            entry = group[name]
+            if isinstance(entry, kind):
+                made = _dataset((*path, str(name)), entry, size)
+                if made is not None:
+                    yield made
+            elif hasattr(entry, "keys"):
+                stack.append(((*path, str(name)), entry))
+
+
+def _dataset(path: tuple[str, ...], entry: Any, size: int) -> _Dataset | None:
+    """A dataset of numbers; None for text, for pointers, and for what has no numbers yet."""
+    dtype, shape = np.dtype(entry.dtype), tuple(int(n) for n in entry.shape)
+    if dtype.kind not in "fiu" or (dtype.byteorder == ">" and dtype.itemsize > 1):
+        return None
+    length = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if length == 0:
+        return None
+    contiguous = entry.id.layout_class == 1 and not entry.id.filter_pipeline
+    start = int(entry.id.data_offset) if contiguous else -1
+    if not contiguous or not 0 <= start <= size - length:
+        raise Refused(
+            "numbers that are compressed, or lie elsewhere",
+            where=printable("/".join(path)),
+            fix="save the model again with Keras",
+            code="unsupported-tensor",
+        )
+    strides = tuple(int(n) for n in np.cumprod((1, *shape[:0:-1]), dtype=object)[::-1]) if shape else ()
+    name = "/".join(path)
+    return _Dataset(path, StoredTensor(name, safetensors_name(dtype), shape, strides, 0), (start, length))
+
+
+def _placed(datasets: list[_Dataset]) -> tuple[Placed, tuple[str, ...]]:
+    """Datasets under the names of tensors."""
+    stored: dict[str, StoredTensor] = {}
+    places: dict[str, tuple[int, int]] = {}
+    left_aside: list[str] = []
+    for dataset in datasets:
+        name = _tensor_name(dataset.path)
+        if name and name.startswith("p_re_lu") and len(dataset.tensor.shape) == 1:
+            name = name.replace("/alpha", "/weight")  # slopes, one for each unit, as torch names them
+        if name is None or name in stored:
+            left_aside.append(f"{printable('/'.join(dataset.path), 80)}: not weights")
+            continue
+        stored[name] = replace(dataset.tensor, member=name)
+        places[name] = dataset.place
+    if not stored:
+        raise Refused("an HDF5 file without weights of a Keras model", code="keras-hdf5")
+    return Placed(stored, places, {}), tuple(left_aside)
+
+
+def _tensor_name(path: tuple[str, ...]) -> str | None:
+    """`dense_1/kernel` from either layout; None for optimizer state, random seeds and what is no layer's."""
+    if path[0] == "layers" and len(path) == 4 and path[2] == "vars" and path[3].isdigit():
+        layer, roles = path[1], next(roles for stem, roles in _VARIABLES if path[1].startswith(stem))
+        last = roles[int(path[3])] if int(path[3]) < len(roles) else None
+    else:
+        inner = path[1:] if path[0] == "model_weights" else path
+        layer = inner[0]
+        last = re.sub(r":\d+$", "", inner[-1]) if len(inner) > 1 else None
+    if path[0] in ("optimizer", "optimizer_weights", "vars", "_layer_checkpoint_dependencies") or last is None:
+        return None
+    return f"{layer}/{last}"
