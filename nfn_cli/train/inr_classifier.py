@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from nfn_cli.errors import WrongUsage
 from nfn_cli.graph.model import Graph
-from nfn_cli.networks.inr import Coordinates, inr_channels
+from nfn_cli.networks.inr import ORDERS, Coordinates, inr_channels
 from nfn_cli.networks.inr_pixels import Pixels
 from nfn_cli.networks.monomial_nfn import parameter_count
 from nfn_cli.predictors.inr_card import INR_MODELS, InrCard
@@ -39,7 +39,6 @@ from nfn_cli.zoo.images import ImageSet, read_images
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Progress = Callable[[str, int, int], None]
-_USUAL = Coordinates()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +84,16 @@ class InrClassifierConfig:
         return training if self.epochs is None else replace(training, epochs=self.epochs)
 
 
-def encode_inrs(data: InrData, encoder: InrEncoder, coordinates: Coordinates = _USUAL) -> Any:
-    """All networks in their order, in float32."""
+def encode_inrs(data: InrData, encoder: InrEncoder, exchanged: bool = False) -> Any:
+    """All networks in their order, in float32, each read where its image lies; or as if its coordinates changed places."""
     parts, rows = [], []
     for part in data.parts:
         encoder.accept(part.graph)
+        where = data.coordinates[part.rows[0]]
+        where = replace(where, order=next(each for each in ORDERS if each != where.order)) if exchanged else where
         for start in range(0, len(part), 2048):
             piece = {name: array[start : start + 2048] for name, array in part.tensors.items()}
-            parts.append(encoder.encode(part.graph, piece, coordinates).to(torch.float32))
+            parts.append(encoder.encode(part.graph, piece, where).to(torch.float32))
         rows.append(part.rows)
     order = np.argsort(np.concatenate(rows), kind="stable")
     return encoder.joined(parts)[torch.from_numpy(order)]
@@ -258,7 +259,7 @@ def measured(card: InrCard, tensors: Mapping[str, Tensor], data: InrData, outsid
 
 def exchanged_part(predictor: InrPredictor, tested: InrData) -> dict[str, dict[str, Any]]:
     """Accuracy where rows and columns are exchanged and nobody says so."""
-    prepared = encode_inrs(tested, predictor.encoder, Coordinates(order="column-row"))
+    prepared = encode_inrs(tested, predictor.encoder, exchanged=True)
     probabilities, _ = predictor.read(predictor.logits(prepared))
     found = scores_of(probabilities, torch.from_numpy(tested.label))
     return {"rows and columns exchanged": {"accuracy": found["accuracy"], "count": found["count"]}}

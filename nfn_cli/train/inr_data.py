@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from nfn_cli.errors import Refused, WrongUsage
+from nfn_cli.networks.inr import Coordinates
 from nfn_cli.train.zoo_part import Part, kept_parts, read_part
+from nfn_cli.zoo.inr_stated import coordinates_of_rows
+from nfn_cli.zoo.model import Zoo
 from nfn_cli.zoo.open_zoo import open_zoo
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -27,9 +30,10 @@ class InrData:
     """Networks of one or several zoos.
 
     Attributes:
-        parts: by graph; their rows cover 0..n−1.
+        parts: by graph and coordinates; their rows cover 0..n−1.
         label, index: (n,) of the image, index within its split.
         split: (n,) "train", "validation" or "test".
+        coordinates: (n,) of `Coordinates`: where each image lies in its network's plane (`centred` left out).
         facts: (n,) each of FACTS, NaN where a zoo does not tell.
         names: of the image sets; description: of the zoos.
         size: (height, width) of the images.
@@ -40,6 +44,7 @@ class InrData:
     label: Array
     index: Array
     split: Array
+    coordinates: Array
     facts: dict[str, Array]
     names: tuple[str, ...]
     description: str
@@ -58,6 +63,7 @@ class InrData:
             label=self.label[keep],
             index=self.index[keep],
             split=self.split[keep],
+            coordinates=self.coordinates[keep],
             facts=facts,
         )
 
@@ -76,7 +82,9 @@ def load_inrs(folders: Sequence[str | Path]) -> InrData:
         Refused, SurroundingsFailed: as `open_zoo`; a zoo does not tell labels and the split of its images.
     """
     parts: list[Part] = []
-    columns: dict[str, list[Array]] = {name: [] for name in ("label", "index", "split", "finite", *FACTS)}
+    columns: dict[str, list[Array]] = {
+        name: [] for name in ("label", "index", "split", "coordinates", "finite", *FACTS)
+    }
     names, descriptions, sizes, start = [], [], set(), 0
     for folder in folders:
         zoo = open_zoo(folder, final_only=False)
@@ -86,13 +94,15 @@ def load_inrs(folders: Sequence[str | Path]) -> InrData:
         told = np.asarray(zoo.columns["split"]).astype(str)
         index = zoo.numbers("index").astype(np.int64)
         finite = np.ones(len(zoo), bool)
+        lies = _coordinates(zoo)
         for family in zoo.families:
             part, finite_here = read_part(family, start)
             finite[family.rows] &= finite_here
-            parts.append(part)
+            parts += _by_coordinates(part, lies[family.rows])
         columns["label"].append(zoo.numbers("label").astype(np.int64))
         columns["index"].append(index)
         columns["split"].append(np.where((told == "train") & in_validation(index), "validation", told))
+        columns["coordinates"].append(lies)
         columns["finite"].append(finite)
         for name in FACTS:
             columns[name].append(zoo.numbers(name) if name in zoo.columns else np.full(len(zoo), np.nan))
@@ -110,6 +120,7 @@ def load_inrs(folders: Sequence[str | Path]) -> InrData:
         joined["label"],
         joined["index"],
         joined["split"],
+        joined["coordinates"],
         {name: joined[name] for name in FACTS},
         tuple(dict.fromkeys(names)),
         "; ".join(descriptions),
@@ -119,3 +130,20 @@ def load_inrs(folders: Sequence[str | Path]) -> InrData:
     if not (data.split == "train").any() or not (data.split == "validation").any():
         raise WrongUsage("too few training networks", where=", ".join(map(str, folders)))
     return data
+
+
+def _coordinates(zoo: Zoo) -> Array:
+    """(n,) of `Coordinates`."""
+    found = np.full(len(zoo), Coordinates(), object)
+    for row, where in enumerate(coordinates_of_rows(zoo.columns)):
+        found[row] = replace(where, centred=False)
+    return found
+
+
+def _by_coordinates(part: Part, lies: Array) -> list[Part]:
+    """One part for each place where images lie."""
+    split = []
+    for where in dict.fromkeys(lies):
+        mine = np.flatnonzero(lies == where)
+        split.append(Part(part.graph, {name: array[mine] for name, array in part.tensors.items()}, part.rows[mine]))
+    return split if len(split) > 1 else [part]

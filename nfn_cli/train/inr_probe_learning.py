@@ -61,7 +61,8 @@ def learned_probes(
         part, rows = batches[number]
         stacked = {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in part.tensors.items()}
         label = torch.from_numpy(data.label[part.rows[rows]])
-        return loss.of(_forward(member, Pixels(reader.answers(part.graph, stacked, offsets))), label)
+        answers = reader.answers(part.graph, stacked, offsets, data.coordinates[part.rows[0]])
+        return loss.of(_forward(member, Pixels(answers)), label)
 
     @torch.no_grad()
     def judge(offsets: Tensor) -> float:

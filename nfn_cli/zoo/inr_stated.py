@@ -43,8 +43,20 @@ class Stated:
 
 def stated(checkpoint: Checkpoint) -> Stated:
     """What is stated about one INR; of a zoo, the table of one shard is read, once for all its rows."""
-    said = {**_of_the_form(checkpoint), **_of_the_row(checkpoint), **checkpoint.metadata}
+    return stated_in({**_of_the_form(checkpoint), **_of_the_row(checkpoint), **checkpoint.metadata})
+
+
+def stated_in(said: Mapping[str, str]) -> Stated:
+    """What metadata, or the cells of a row by their columns, state."""
     return Stated(_size(said), _coordinates(said), _range(said))
+
+
+def coordinates_of_rows(columns: Columns) -> list[Coordinates]:
+    """Where the images of all rows of a zoo lie; the usual coordinates where nothing says so."""
+    told = {name: columns[name].tolist() for name in ("coordinates", "order", "centred") if name in columns}
+    cells = list(zip(*told.values(), strict=True))
+    found = {each: stated_in(dict(zip(told, map(str, each), strict=True))).coordinates for each in set(cells)}
+    return [found[each] or Coordinates() for each in cells]
 
 
 def _of_the_form(checkpoint: Checkpoint) -> dict[str, str]:

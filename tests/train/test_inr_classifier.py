@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from nfn_cli.errors import WrongUsage
 from nfn_cli.networks.inr import Coordinates
 from nfn_cli.networks.inr_pixels import Pixels
 from nfn_cli.predictors.inr_predictor import assemble_inr, load_inr_predictor, read_outputs, write_inr_predictor
+from nfn_cli.predictors.kinds.inr import INR_KINDS
 from nfn_cli.train.inr_augment import InrAugment
-from nfn_cli.train.inr_classifier import InrClassifierConfig, train_inr_classifier
+from nfn_cli.train.inr_classifier import InrClassifierConfig, encode_inrs, train_inr_classifier
 from nfn_cli.train.inr_data import in_validation, load_inrs
 from nfn_cli.train.inr_measure import calibration_error, fitted_temperature
 from nfn_cli.train.inr_untrained import untrained_sines
@@ -121,6 +125,27 @@ def test_images_of_either_order_of_coordinates_are_known(trained: Any, zoo: Path
         assert right > 0.6 * 60
 
 
+def test_networks_are_read_where_their_zoo_says_that_images_lie(zoo: Path, tmp_path: Path) -> None:
+    """The same networks with the two coordinates exchanged, in a zoo that says so, are the same to a learner."""
+    shutil.copytree(zoo, tmp_path / "zoo")
+    for table in (tmp_path / "zoo" / "shards").glob("*.csv"):
+        header, *lines = table.read_text().splitlines()
+        half = len(lines) // 2  # the others stay as they are
+        told = [f"{line},{'column-row' if number < half else ''}" for number, line in enumerate(lines)]
+        table.write_text("\n".join([f"{header},order", *told]) + "\n")
+        tensors = load_file(table.with_suffix(".safetensors"))
+        with safe_open(table.with_suffix(".safetensors"), "np") as opened:
+            metadata = opened.metadata()
+        tensors["layers.0.weight"][:half] = tensors["layers.0.weight"][:half, :, ::-1].copy()
+        save_file(tensors, table.with_suffix(".safetensors"), metadata)
+    encoder = INR_KINDS["phasor"]({"channels": 1, "layers": 2, "widths": None}, {})
+    given, exchanged = load_inrs([zoo]), load_inrs([tmp_path / "zoo"])
+    assert len({where.order for where in exchanged.coordinates}) == 2
+    assert torch.equal(encode_inrs(given, encoder).weights[0], encode_inrs(exchanged, encoder).weights[0])
+    other = encode_inrs(given, encoder, exchanged=True)
+    assert torch.equal(other.weights[0], encode_inrs(given, encoder).weights[0].flip(2))
+
+
 def test_rows_of_test_images_are_not_trained_on(zoo: Path) -> None:
     data = load_inrs([zoo])
     counts = {split: int((data.split == split).sum()) for split in ("train", "validation", "test")}
@@ -139,7 +164,6 @@ def test_too_few_labels_are_refused(zoo: Path) -> None:
 def test_weights_and_pictures_are_moved_alike() -> None:
     """The same random numbers move a picture, and the network that shows it."""
     from nfn_cli.networks.inr import render
-    from nfn_cli.predictors.kinds.inr import INR_KINDS
 
     network = SineNetwork((2, 6, 6, 1), (6.0, 6.0))  # smooth, so that sampling between pixels is exact enough
     flat = network.initial(np.array(["narrow"] * 4), np.random.default_rng(0)).astype(np.float64)
