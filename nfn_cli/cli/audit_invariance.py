@@ -26,7 +26,7 @@ def audit_invariance(
             autocompletion=o.predictor_names,
         ),
     ],
-    inputs: Annotated[Optional[list[str]], typer.Argument(metavar="CKPT…", help=_NETWORKS)] = None,  # noqa: UP045
+    inputs: Annotated[Optional[list[str]], typer.Argument(metavar="CKPT", help=_NETWORKS)] = None,  # noqa: UP045
     on: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--on", metavar="CKPT", help="The same; may be repeated.", show_default=False),

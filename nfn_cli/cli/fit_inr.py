@@ -17,7 +17,7 @@ _FIT, _MACHINE = "The fit", "The machine"
 
 
 def fit_inr(
-    inputs: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Picture files, or - for a list on stdin.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Picture files, or - for a list on stdin.")],
     output: Annotated[
         Path,
         typer.Option(

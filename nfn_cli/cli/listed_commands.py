@@ -6,10 +6,15 @@ Help and completion of names list what is written down about a command; its modu
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+_COMMAND_LINE = re.compile(r"(nfn |\S.* \| (nfn |sha256sum))")
+_WORDS = re.compile(r"-{1,2}[a-z][\w-]*(?: (?!-)\S+)*|\S+")  # an option stays with its values
 
 # what every group of commands has in common
 SETTINGS: dict[str, Any] = {
@@ -40,8 +45,35 @@ class Listed(TyperCommand):
         if isinstance(found, typer.Typer):
             return typer.main.get_command(found)
         alone = typer.Typer(add_completion=False, **SETTINGS)
-        alone.command(self.name)(found)
+        alone.command(self.name, cls=Explained)(found)
         return typer.main.get_command(alone)
+
+
+class Explained(TyperCommand):
+    """A command whose examples can be pasted from its help: a line stays one, or is continued as a shell takes it."""
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        whole = self.help
+        self.help = "\n\n".join(
+            _example(part, formatter.width - 2) for part in inspect.cleandoc(whole or "").split("\n\n")
+        )
+        super().format_help_text(ctx, formatter)
+        self.help = whole
+
+
+def _example(paragraph: str, width: int) -> str:
+    """A paragraph that is a command line, cut before options where it is too long; any other paragraph as it is."""
+    line = paragraph.strip()
+    if not _COMMAND_LINE.match(line):
+        return paragraph
+    first, *words = _WORDS.findall(line)
+    lines = [f"  {first}"]
+    for word in words:
+        if len(lines[-1]) + len(word) + len(" \\") + 1 > width:
+            lines.append(f"      {word}")
+        else:
+            lines[-1] += f" {word}"
+    return "\b\n" + " \\\n".join(lines)
 
 
 class ListedGroup(TyperGroup):

@@ -63,10 +63,29 @@ class Commands(ListedGroup):
             return super().invoke(ctx)
 
 
+_HELP = """Symmetries, canonical forms and weight-space predictors for trained networks.
+
+Inputs are files, DIR#row of a zoo, hf://owner/repo[@revision]/file, or - for a list on standard input. Nothing in a file is
+run unless --trust-code says so. nfn COMMAND --help says more, with examples.
+
+Examples:
+
+\b
+  nfn symmetry-report model.safetensors
+  nfn canonicalize model.pth -o canonical.pth --activation relu
+  nfn equivalent model.pth canonical.pth --activation relu && echo the same
+"""
+_EPILOG = """Exit codes: 0 done and yes; 1 the answer is no; 2 wrong usage; 3 an input was refused, with the reason; 4 the
+surroundings failed (disk, permission, network, a missing extra); 130 interrupted.
+
+Environment: NO_COLOR; HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE for hf:// inputs; OMP_NUM_THREADS.
+"""
+
 app = typer.Typer(
     cls=Commands,
     name="nfn",
-    help="Symmetries, canonical forms and weight-space predictors for trained networks.",
+    help=_HELP,
+    epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
     **SETTINGS,
 )

@@ -47,7 +47,7 @@ _READING = "How to read the network"
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        metavar="CKPT…",
+        metavar="CKPT",
         help="Checkpoints: a file, DIR#row of a zoo, hf://owner/repo[@rev]/file, or - for a list on stdin.",
     ),
 ]
@@ -138,7 +138,7 @@ Predictor = Annotated[
     typer.Option(
         "--predictor",
         metavar="NAME|DIR",
-        help="A shipped predictor or a folder with card.json; default: by the activation.",
+        help="A shipped predictor or a folder with card.json; default: the best that takes the network.",
         autocompletion=predictor_names,
     ),
 ]

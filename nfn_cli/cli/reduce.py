@@ -17,7 +17,7 @@ def reduce(
     input: o.Input,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", help="File to write; never the input.", show_default=False),
+        typer.Option("--output", "-o", help="File to write, unless --dry-run; never the input.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what could be removed.")] = False,
     input_range: Annotated[

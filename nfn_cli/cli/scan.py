@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="DIR…",
+        metavar="DIR",
         help="Folders of checkpoints and zoos, files, hf://owner/repo[@rev][/folder/], or - for a list on stdin.",
     ),
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=1024, help="Processes that work at the same time.")]
 Resume = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--resume", metavar="FILE", help="Log of what is done: made if missing, skipped by if there."),
+    typer.Option(
+        "--resume", metavar="FILE", help="Log of what is done: made where missing; what it holds is not done again."
+    ),
 ]
 Ray = Annotated[
     Optional[str],  # noqa: UP045

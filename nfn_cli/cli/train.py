@@ -17,9 +17,16 @@ class TrainCommands(ListedGroup):
     )
 
 
-train = typer.Typer(
-    cls=TrainCommands, name="train", help="Train a predictor on a zoo.", add_completion=False, **SETTINGS
-)
+_HELP = """Train a predictor on a zoo: into a folder with its weights and a card that says on what, how, and how well.
+
+Example:
+
+\b
+  nfn zoo train-cnns --data mnist --runs 1024 -o zoo
+  nfn train generalization --zoo zoo --activation relu -o my-predictor
+"""
+
+train = typer.Typer(cls=TrainCommands, name="train", help=_HELP, add_completion=False, **SETTINGS)
 
 
 @train.callback()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def inr_classifier(
-    zoos: Annotated[list[str], typer.Argument(metavar="ZOO…", help="Zoos of INRs; see nfn zoo fit-inrs.")],
+    zoos: Annotated[list[str], typer.Argument(metavar="ZOO", help="Zoos of INRs; see nfn zoo fit-inrs.")],
     output: t.Output,
     model: Annotated[
         str, typer.Option("--model", metavar="NAME", help="probe, phasor, monomial-nfn or hnp.")
@@ -40,7 +40,9 @@ def inr_classifier(
     ] = 0.2,
     mirrored: Annotated[float, typer.Option("--mirrored", min=0.0, max=0.5, help="Share shown mirrored.")] = 0.0,
     name: t.Name = None,
-    epochs: Annotated[Optional[int], typer.Option("--epochs", help="Default: that of the model.", min=1)] = None,  # noqa: UP045
+    epochs: Annotated[
+        Optional[int], typer.Option("--epochs", help="Of the training on INRs.  [default: that of the model]", min=1)
+    ] = None,  # noqa: UP045
     work: t.Work = None,
     threads: t.Threads = 1,
     seed: o.Seed = 0,

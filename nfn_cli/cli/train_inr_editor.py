@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def inr_editor(
-    zoos: Annotated[list[str], typer.Argument(metavar="ZOO…", help="Zoos of INRs; see nfn zoo fit-inrs.")],
+    zoos: Annotated[list[str], typer.Argument(metavar="ZOO", help="Zoos of INRs; see nfn zoo fit-inrs.")],
     images: Annotated[
         list[str],
         typer.Option("--images", metavar="DIR", help="The images of the zoo; once for each zoo.", show_default=False),

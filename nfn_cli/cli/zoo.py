@@ -19,13 +19,17 @@ class ZooCommands(ListedGroup):
     )
 
 
-zoo = typer.Typer(
-    cls=ZooCommands,
-    name="zoo",
-    help="Data sets whose rows are networks: look at them, bring them into shards, split them, make them.",
-    add_completion=False,
-    **SETTINGS,
-)
+_HELP = """Data sets whose rows are networks: look at them, bring them into shards, split them, make them.
+
+Example:
+
+\b
+  nfn zoo import runs/scores.csv -o zoo
+  nfn zoo info zoo
+  nfn symmetry-report zoo#0
+"""
+
+zoo = typer.Typer(cls=ZooCommands, name="zoo", help=_HELP, add_completion=False, **SETTINGS)
 
 
 @zoo.callback()

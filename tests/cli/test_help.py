@@ -16,6 +16,7 @@ from nfn_cli.cli.listed_commands import Listed
 from nfn_cli.cli.main import Commands
 from nfn_cli.cli.train import TrainCommands
 from nfn_cli.cli.zoo import ZooCommands
+from nfn_cli.errors import ExitCode
 
 from .running import NFN
 
@@ -128,3 +129,23 @@ def test_a_real_bash_completes() -> None:
 def test_other_shells_have_a_script(shell: str) -> None:
     shown = script(shell)
     assert f"complete_{shell}" in shown
+
+
+def test_examples_are_shown_as_they_are_pasted() -> None:
+    """No line of the help is wider than a terminal, and none ends within a command unless the shell goes on with the next."""
+    cut = 0
+    for name, listed in LISTED.items():
+        command = listed.loaded()
+        shown = command.get_help(command.make_context(f"nfn {name}", [], resilient_parsing=True))
+        assert max(map(len, shown.splitlines())) <= 80, name
+        joined = re.sub(r" \\\n +", " ", shown)
+        cut += shown.count("\\\n")
+        for line in examples(command):
+            assert re.search(rf"^ .*{re.escape(line)}$", joined, re.MULTILINE), line
+    assert cut > 5  # the control: some are too long for a line
+
+
+def test_the_help_of_nfn_says_what_exit_codes_mean() -> None:
+    shown = " ".join(subprocess.run([NFN, "--help"], capture_output=True, text=True, check=True).stdout.split())
+    for code in ExitCode:
+        assert re.search(rf"\b{int(code)} [a-z]", shown)
