@@ -32,8 +32,9 @@ def generalization(
     folds: Annotated[int, typer.Option("--folds", min=2, help="Members, each trained without one fold.")] = 6,
     test_fraction: Annotated[float, typer.Option("--test-fraction", min=0.0, max=0.9, help="Runs set aside.")] = 0.15,
     epochs: Annotated[
-        Optional[int], typer.Option("--epochs", min=1, help="Of each member.  [default: that of the model]")
-    ] = None,  # noqa: UP045
+        Optional[int],  # noqa: UP045
+        typer.Option("--epochs", min=1, help="Of each member.  [default: that of the model]"),
+    ] = None,
     work: t.Work = None,
     threads: t.Threads = 1,
     seed: o.Seed = 0,

@@ -41,8 +41,9 @@ def inr_classifier(
     mirrored: Annotated[float, typer.Option("--mirrored", min=0.0, max=0.5, help="Share shown mirrored.")] = 0.0,
     name: t.Name = None,
     epochs: Annotated[
-        Optional[int], typer.Option("--epochs", help="Of the training on INRs.  [default: that of the model]", min=1)
-    ] = None,  # noqa: UP045
+        Optional[int],  # noqa: UP045
+        typer.Option("--epochs", help="Of the training on INRs.  [default: that of the model]", min=1),
+    ] = None,
     work: t.Work = None,
     threads: t.Threads = 1,
     seed: o.Seed = 0,
