@@ -50,7 +50,9 @@ def equivalent(
     inputs are compared too.
 
     The residual is the largest difference of one weight after matching, over its size plus a tenth of its tensor's root mean
-    square; the distance is the Euclidean distance relative to the norm. What feeds units that nothing reads is not compared.
+    square (without --tol and float16: of what its units have of that); the distance is the Euclidean distance relative to the
+    norm. What feeds units that nothing reads is not compared. Rounding to bfloat16 moves a weight by up to 0.4 %, twice where
+    both were rounded: there one weight that was changed by 1 % cannot be told from rounding, and counts as equal.
     A file of weights does not tell strides, pooling or ε. Where all that weights show agrees, such a file is compared with one
     that tells: as if both had the same, with the group that is certain for both, and the answer says so (assumed_alike).
 

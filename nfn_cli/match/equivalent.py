@@ -5,7 +5,7 @@ A negative answer means "not related by the group", never "a different function"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,8 +42,8 @@ class Equivalence:
     Attributes:
         equivalent: whether some element brings the left weights to the right ones within `tolerance`.
         reason: why not ("" if they are): "not related by the group", or what makes the architectures differ.
-        residual: largest difference of one entry after the best element found, over its size plus a tenth of its tensor's
-            root mean square; None for different architectures.
+        residual: see `match.comparison.Comparison`, after the best element found; units are compared one by one where the
+            tolerance is the default and no tensor float16. None for different architectures.
         distance: Euclidean distance after it over the norm, tensors counted evenly; None for different architectures.
         worst_tensor: where the residual is.
         tolerance: what was allowed.
@@ -141,8 +141,12 @@ def paired(
 
 def default_tolerance(pair: Pair) -> float:
     """What rounding to the coarsest element type of the two may do to an entry."""
-    kinds = {side.tensors[name].dtype.name for side in (pair.left, pair.right) for name in pair.names}
-    return max([_FLOAT32_TOLERANCE, *(_STEPS[kind] * _STEP_SIZE[kind] for kind in kinds if kind in _STEPS)])
+    steps = (_STEPS[kind] * _STEP_SIZE[kind] for kind in _element_types(pair) if kind in _STEPS)
+    return max([_FLOAT32_TOLERANCE, *steps])
+
+
+def _element_types(pair: Pair) -> set[str]:
+    return {side.tensors[name].dtype.name for side in (pair.left, pair.right) for name in pair.names}
 
 
 def equivalent(
@@ -173,12 +177,14 @@ def equivalent(
         allowed = _FLOAT32_TOLERANCE if tolerance is None else tolerance
         return Equivalence(False, refusal.what, None, None, "", allowed, None, None, None, False)
     allowed = default_tolerance(pair) if tolerance is None else tolerance
-    found, difference, comparison = _matched(pair, allowed, dead=True)
+    # by default noise is rounding, which is relative down to where float16 ends
+    by_unit = tolerance is None and "float16" not in _element_types(pair)
+    found, difference, comparison = _matched(pair, allowed, dead=True, by_unit=by_unit)
     without_dead = True
     outside = difference is None or difference > output_limit(pair, allowed)
     if comparison.residual <= allowed and outside and _has_dead(pair):
         # norms over all units read dead ones too: then they have to agree as well
-        found, difference, comparison = _matched(pair, allowed, dead=False)
+        found, difference, comparison = _matched(pair, allowed, dead=False, by_unit=by_unit)
         without_dead = False
     related = comparison.residual <= allowed
     return Equivalence(
@@ -216,22 +222,22 @@ def output_limit(pair: Pair, allowed: float) -> float:
     return max(output_tolerance(side.tensors, pair.names) for side in (pair.left, pair.right)) + 100 * allowed
 
 
-def _matched(pair: Pair, allowed: float, dead: bool) -> tuple[Alignment, float | None, Comparison]:
+def _matched(pair: Pair, allowed: float, dead: bool, by_unit: bool) -> tuple[Alignment, float | None, Comparison]:
     left, right = pair.frames(dead)
+
+    def measured(ours: Wide) -> Comparison:
+        return compared(pair.symmetry, ours, right.tensors, by_unit=by_unit)
+
     found = aligned(
         pair.symmetry,
         left,
         right,
         even_weights(left.tensors, right.tensors),
         restarts=0,
-        enough=_within(pair.symmetry, right.tensors, allowed / 4),
+        enough=lambda ours: measured(ours).residual <= allowed / 4,
         gain=_GAIN,
     )
-    return found, pair.output_difference(found.element), compared(pair.symmetry, found.ours, right.tensors)
-
-
-def _within(symmetry: Symmetry, theirs: Wide, allowed: float) -> Callable[[Wide], bool]:
-    return lambda ours: compared(symmetry, ours, theirs).residual <= allowed
+    return found, pair.output_difference(found.element), measured(found.ours)
 
 
 def _has_dead(pair: Pair) -> bool:

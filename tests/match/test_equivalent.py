@@ -7,6 +7,8 @@ from dataclasses import replace
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import Refused
@@ -61,6 +63,50 @@ def test_copies_in_half_precision_are_the_same_network(kind: str, dtype) -> None
     assert not ask(network, tensors, copy, tolerance=1e-6).equivalent
     _, stranger = ALL[kind](6)
     assert not ask(network, stranger, copy).equivalent
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(
+        ["mlp-tanh", "mlp-sin", "cnn-relu", "cnn-tanh", "residual-relu", "grouped-relu", "normalized-tanh"]
+    ),
+    st.integers(0, 2**16),
+    st.floats(-7.0, 0.0),
+    st.sampled_from([np.float32, ml_dtypes.bfloat16]),
+)
+def test_rounding_is_no_difference_however_small_a_unit_is(kind: str, seed: int, size: float, dtype) -> None:
+    network, tensors = ALL[kind](seed % 97)
+    tensors = cast(tensors, np.float32)
+    name = next(n for n in tensors if tensors[n].ndim > 1)
+    tensors[name][seed % len(tensors[name])] *= np.float32(10.0**size)
+    copy = cast(moved(network, tensors, seed, scales=(1e-2, 1e2)), dtype)
+    assert ask(network, tensors, copy).equivalent
+
+
+@pytest.mark.parametrize("by", [0.01, -0.01])
+def test_a_changed_weight_of_a_small_unit_is_a_change(by: float) -> None:
+    """Its outgoing weights are as large as others', so what feeds it counts."""
+    network, tensors = mlp(3, "gelu", (4, 8, 6, 2))
+    tensors["layers.0.weight"][2] *= 1e-6
+    tensors["layers.0.bias"][2] *= 1e-6
+    other = moved(network, tensors, 1)
+    assert ask(network, cast(tensors, np.float32), cast(other, np.float32)).equivalent
+    tensors["layers.0.weight"][2, 1] *= 1 + by
+    answer = ask(network, cast(tensors, np.float32), cast(other, np.float32))
+    assert not answer.equivalent
+    assert answer.worst_tensor == "layers.0.weight"
+    # measured by the whole tensor alone it is lost
+    assert ask(network, cast(tensors, np.float32), cast(other, np.float32), tolerance=answer.tolerance).equivalent
+
+
+def test_what_one_rounding_to_bfloat16_may_do_cannot_be_told_from_a_change() -> None:
+    network, tensors = mlp(4, "relu", (6, 12, 12, 3))
+    copy = cast(moved(network, cast(tensors, np.float32), 3, scales=(0.25, 4.0)), ml_dtypes.bfloat16)
+    for by, equal in ((0.01, True), (0.1, False)):
+        changed = {**tensors, "layers.1.weight": tensors["layers.1.weight"].copy()}
+        row, column = np.unravel_index(np.abs(changed["layers.1.weight"]).argmax(), (12, 12))
+        changed["layers.1.weight"][row, column] *= 1 + by
+        assert ask(network, changed, copy).equivalent == equal
 
 
 def test_the_witness_does_what_it_says() -> None:
