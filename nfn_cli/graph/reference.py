@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ def random_inputs(graph: Graph, seed: int, batch: int = 8, spatial: int = 6) -> 
     }
 
 
+_COLUMN_ENTRIES = 1 << 23  # of all windows that one matrix product takes
 _STEPS = ("stride", "padding", "dilation")
 
 
@@ -139,23 +141,27 @@ def _direct_conv(
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> FloatArray:
-    """(N, I, S), (O, I/groups, K) -> (N, O, S'): one matrix product for each kernel position."""
+    """(N, I, S), (O, I/groups, K) -> (N, O, S'): windows laid out as columns, and one matrix product for many of them."""
     kernel = weight.shape[2:]
     x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
     size = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)]
     if min(size) < 1:
         raise Refused("the input is smaller than the kernel", code="not-evaluable")
-    per_out, per_in = weight.shape[0] // groups, weight.shape[1]
-    out = np.zeros((x.shape[0], weight.shape[0], *size))
-    for position in product(*(range(k) for k in kernel)):
-        window = tuple(
-            slice(k * d, k * d + (n - 1) * s + 1, s)
-            for k, d, n, s in zip(position, dilation, size, stride, strict=True)
-        )
-        patch = x[(slice(None), slice(None), *window)].reshape(x.shape[0], groups, per_in, -1)
-        tap: Any = (..., *position)
-        taps = weight[tap].astype(np.float64).reshape(groups, per_out, per_in)
-        out += np.matmul(taps, patch).reshape(out.shape)
+    per_out, per_in, taps = weight.shape[0] // groups, weight.shape[1], prod(kernel)
+    matrix = weight.reshape(groups, per_out, per_in * taps).astype(np.float64)
+    out = np.empty((x.shape[0], weight.shape[0], *size))
+    step = max(1, _COLUMN_ENTRIES // max(1, x.shape[0] * x.shape[1] * taps * prod(size[1:])))
+    for start in range(0, size[0], step):
+        part = [min(step, size[0] - start), *size[1:]]
+        columns = np.empty((groups, per_in, taps, x.shape[0], prod(part)))
+        for number, position in enumerate(product(*(range(k) for k in kernel))):
+            begins = [k * d for k, d in zip(position, dilation, strict=True)]
+            begins[0] += start * stride[0]
+            window = tuple(slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(begins, part, stride, strict=True))
+            patch = x[(slice(None), slice(None), *window)].reshape(x.shape[0], groups, per_in, -1)
+            columns[:, :, number] = patch.transpose(1, 2, 0, 3)
+        made = matrix @ columns.reshape(groups, per_in * taps, -1)
+        out[:, :, start : start + step] = made.reshape(weight.shape[0], x.shape[0], *part).swapaxes(0, 1)
     return out
 
 
