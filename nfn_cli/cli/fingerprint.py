@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nfn_cli.match.fingerprint import Judged
     from nfn_cli.match.fingerprint_code import Fingerprint
 
-_UNRELIABLE = "weights are too small for float16: a copy in that type has another code, and is another network"
+UNRELIABLE = "weights are too small for float16: a copy in that type has another code, and is another network"
 
 To = Annotated[
     Optional[str],  # noqa: UP045
@@ -94,7 +94,7 @@ def _of(path: str, how: NameOptions) -> tuple[Judged, str, tuple[str, ...]]:
     model = api.open_model(path, how)
     judged = api.fingerprint(model)
     notes = tuple(note for network in model.networks for note in network.notes)
-    return judged, model.checkpoint.container, notes if judged.reliable else (*notes, _UNRELIABLE)
+    return judged, model.checkpoint.container, notes if judged.reliable else (*notes, UNRELIABLE)
 
 
 def _fingerprint_or_code(text: str, how: NameOptions) -> Fingerprint:

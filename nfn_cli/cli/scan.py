@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from nfn_cli.cli import options as o
-from nfn_cli.cli.fingerprint import Radius
+from nfn_cli.cli.fingerprint import UNRELIABLE, Radius
 
 if TYPE_CHECKING:
     from nfn_cli.cli.session import Session
@@ -63,8 +63,11 @@ def scan(
     that hold no weights are passed over; what cannot be read as a network is an error in its place.
 
     With --json: one line for each network as soon as it is known (kind "network"), then one for each group of two or more
-    (kind "group"), then the sums (kind "summary"). With --resume a stopped scan goes on where it was; the answer is that of
-    one that never stopped. A file whose size or time changed is done again, and so is whatever failed for reasons outside it.
+    (kind "group"), then the sums (kind "summary"). "reliable" is false where nfn fingerprint says so of a code: a copy in float16
+    may then stand in no group.
+
+    With --resume a stopped scan goes on where it was; the answer is that of one that never stopped. A file whose size or time
+    changed is done again, and so is whatever failed for reasons outside it.
     On a cluster all machines must see the same paths and have this package; --ray local starts one here for the time of the scan.
 
     Examples:
@@ -89,6 +92,7 @@ def scan(
     paths: list[str] = []
     codes: list[Fingerprint] = []
     failed: list[str] = []
+    faint = 0
     for record in _records(list(expanded(sources)), session, log, how, jobs, ray):
         if "error" in record:
             failed.append(record["path"])
@@ -97,8 +101,10 @@ def scan(
         code = fingerprint_from(record["fingerprint"])
         paths.append(record["path"])
         codes.append(code)
+        faint += not record["reliable"]
         if json:
-            _write("network", path=record["path"], fingerprint=str(code), architecture=code.architecture)
+            said = {"fingerprint": str(code), "architecture": code.architecture, "reliable": record["reliable"]}
+            _write("network", path=record["path"], **said)
     log.close()
     found = groups(codes, radius)
     for number, members in enumerate(found):
@@ -108,9 +114,12 @@ def scan(
             _write("group", group=number, paths=names, distances=distances)
         else:
             _render_group(number, names, distances)
+    if faint:
+        session.note(f"of {faint:,} network{'s' * (faint > 1)} {UNRELIABLE}")
     distinct = len(codes) - sum(map(len, found)) + len(found)
     if json:
-        _write("summary", networks=len(codes), distinct=distinct, groups=len(found), failed=len(failed))
+        counts = {"networks": len(codes), "distinct": distinct, "groups": len(found), "failed": len(failed)}
+        _write("summary", **counts, unreliable=faint)
     else:
         lost = f"; {len(failed):,} could not be read" if failed else ""
         render.line(f"{len(codes):,} networks, {distinct:,} of them distinct, {len(found):,} groups of copies{lost}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,8 +17,23 @@ from nfn_cli.match.fingerprint_plan import Array, FingerprintPlan, plan_of
 from nfn_cli.match.fingerprint_statistics import statistics
 from nfn_cli.printable import printable
 
+Found = TypeVar("Found")
+
 _BATCH_ENTRIES = 1 << 20
 _SMALLEST_NORMAL = 2.0**-14  # of float16
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A fingerprint, and whether it may be trusted to survive half precision.
+
+    Attributes:
+        reliable: false where a float16 copy of these very tensors has another code, because most of what some tensor holds
+            is too small for that type.
+    """
+
+    code: Fingerprint
+    reliable: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +88,21 @@ class Fingerprinter:
             for row, good in zip(rows, usable, strict=True)
         ]
 
+    def judged(self, tensors: Mapping[str, Array]) -> list[Judged | None]:
+        """As `fingerprints`, with a judgement."""
+        found = self.fingerprints(tensors)
+        read = {t.name: np.asarray(tensors[t.name]) for t in self.plan.tensors}
+        faint = np.flatnonzero(np.logical_or.reduce([_is_faint(array) for array in read.values()]))
+        reliable = [True] * len(found)
+        if len(faint):
+            with np.errstate(over="ignore"):
+                copies = self.fingerprints({name: array[faint].astype(np.float16) for name, array in read.items()})
+            for row, copy in zip(faint.tolist(), copies, strict=True):
+                code = found[row]
+                # weights too large for float16 have no such copy that could be mistaken
+                reliable[row] = copy is None or (code is not None and code.same_network(copy))
+        return [None if code is None else Judged(code, good) for code, good in zip(found, reliable, strict=True)]
+
     def _rows(self, tensors: Mapping[str, Array]) -> int:
         counts = {len(tensors[t.name]) for t in self.plan.tensors if t.name in tensors}
         for tensor in self.plan.tensors:
@@ -82,19 +113,6 @@ class Fingerprinter:
         return counts.pop() if counts else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A fingerprint, and whether it may be trusted to survive half precision.
-
-    Attributes:
-        reliable: false where a float16 copy of these very tensors has another code, because most of what some tensor holds
-            is too small for that type.
-    """
-
-    code: Fingerprint
-    reliable: bool
-
-
 def fingerprint(checkpoint: Checkpoint, networks: Sequence[Network]) -> Fingerprint:
     """The fingerprint of all networks of one checkpoint together.
 
@@ -102,7 +120,7 @@ def fingerprint(checkpoint: Checkpoint, networks: Sequence[Network]) -> Fingerpr
         Refused: no network, weights are not finite, or shapes disagree.
     """
     maker = _maker(checkpoint, networks)
-    return _of_tensors(maker, _stacked(maker, checkpoint))
+    return _the_one(maker.fingerprints(_stacked(maker, checkpoint)))
 
 
 def judged_fingerprint(checkpoint: Checkpoint, networks: Sequence[Network]) -> Judged:
@@ -112,14 +130,7 @@ def judged_fingerprint(checkpoint: Checkpoint, networks: Sequence[Network]) -> J
         Refused: as `fingerprint`.
     """
     maker = _maker(checkpoint, networks)
-    tensors = _stacked(maker, checkpoint)
-    code = _of_tensors(maker, tensors)
-    if not any(_is_faint(array) for array in tensors.values()):
-        return Judged(code, True)
-    with np.errstate(over="ignore"):
-        (copy,) = maker.fingerprints({name: array.astype(np.float16) for name, array in tensors.items()})
-    # weights too large for float16 have no such copy that could be mistaken
-    return Judged(code, copy is None or code.same_network(copy))
+    return _the_one(maker.judged(_stacked(maker, checkpoint)))
 
 
 def _maker(checkpoint: Checkpoint, networks: Sequence[Network]) -> Fingerprinter:
@@ -135,16 +146,17 @@ def _stacked(maker: Fingerprinter, checkpoint: Checkpoint) -> dict[str, Array]:
     return {tensor.name: np.asarray(checkpoint.tensors[tensor.name])[None] for tensor in maker.plan.tensors}
 
 
-def _of_tensors(maker: Fingerprinter, tensors: Mapping[str, Array]) -> Fingerprint:
-    (answer,) = maker.fingerprints(tensors)
+def _the_one(found: Sequence[Found | None]) -> Found:
+    (answer,) = found
     if answer is None:
         raise Refused("weights are too large for their squares", code="no-fingerprint")
     return answer
 
 
-def _is_faint(array: Array) -> bool:
-    """Whether the root mean square is below the smallest normal number of float16, and not 0."""
-    flat, total = array.reshape(-1), 0.0
-    for start in range(0, len(flat), _BATCH_ENTRIES):
-        total += float(np.square(flat[start : start + _BATCH_ENTRIES].astype(np.float64)).sum())
-    return 0.0 < total < len(flat) * _SMALLEST_NORMAL**2
+def _is_faint(array: Array) -> Array:
+    """(rows, …) -> (rows,) whether the root mean square is below the smallest normal number of float16, and not 0."""
+    flat = array.reshape(len(array), -1)
+    total, step = np.zeros(len(flat)), max(1, _BATCH_ENTRIES // max(1, len(flat)))
+    for start in range(0, flat.shape[1], step):
+        total += np.square(flat[:, start : start + step].astype(np.float64)).sum(axis=1)
+    return np.asarray((total > 0) & (total < flat.shape[1] * _SMALLEST_NORMAL**2))

@@ -135,6 +135,11 @@ def _are_lines(lines: Any) -> bool:
     return isinstance(lines, list) and all(
         isinstance(line, dict)
         and isinstance(line.get("path"), str)
-        and (isinstance(line.get("error"), dict) or looks_like_one(str(line.get("fingerprint"))))
+        and (isinstance(line.get("error"), dict) or _is_judged(line))
         for line in lines
     )
+
+
+def _is_judged(line: dict[str, Any]) -> bool:
+    """Lines of earlier versions that do not say how far a code is to be trusted are done again."""
+    return looks_like_one(str(line.get("fingerprint"))) and isinstance(line.get("reliable"), bool)

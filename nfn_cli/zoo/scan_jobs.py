@@ -20,7 +20,7 @@ from nfn_cli.checkpoint.sharded import shard_names
 from nfn_cli.checkpoint.sniff import sniff
 from nfn_cli.errors import NfnError, Refused, SurroundingsFailed
 from nfn_cli.graph import NameOptions, find_networks
-from nfn_cli.match.fingerprint import Fingerprinter, fingerprint
+from nfn_cli.match.fingerprint import Fingerprinter, Judged, judged_fingerprint
 from nfn_cli.printable import printable
 from nfn_cli.zoo.hub_listing import is_repository, listed
 from nfn_cli.zoo.model import Zoo
@@ -53,7 +53,7 @@ class Job:
 
 
 Record = dict[str, Any]
-"""What is known of one network: path and fingerprint; or path, error (code, message, hint) and exit code."""
+"""What is known of one network: path, fingerprint, whether that is reliable; or path, error (code, message, hint), exit code."""
 
 
 def _failed(path: str, error: NfnError) -> Record:
@@ -151,7 +151,7 @@ def _fingerprinter(folder: str, stamp: str, number: int) -> Fingerprinter:
 def done(job: Job, how: NameOptions) -> list[Record]:
     """Do a job; what fails stands as its error in its place."""
     try:
-        return [{"path": job.path, "fingerprint": _of_file(job.path, how)}] if job.rows is None else _of_rows(job)
+        return [_found(job.path, _of_file(job.path, how))] if job.rows is None else _of_rows(job)
     except NfnError as error:
         return [_failed(job.key, error)]
     except MemoryError:
@@ -174,10 +174,14 @@ def died(job: Job) -> Record:
     return _failed(job.key, reason)
 
 
-def _of_file(path: str, how: NameOptions) -> str:
+def _found(path: str, judged: Judged) -> Record:
+    return {"path": path, "fingerprint": str(judged.code), "reliable": judged.reliable}
+
+
+def _of_file(path: str, how: NameOptions) -> Judged:
     try:
         checkpoint = load(path)
-        return str(fingerprint(checkpoint, find_networks(checkpoint, how)))
+        return judged_fingerprint(checkpoint, find_networks(checkpoint, how))
     except NfnError as error:
         where = printable(path)
         raise (error if error.where.startswith(where) else error.located(where)) from None
@@ -189,10 +193,10 @@ def _of_rows(job: Job) -> list[Record]:
     zoo = _zoo(job.path, job.stamp)
     family, places = zoo.families[number], slice(start, stop)
     maker = _fingerprinter(job.path, job.stamp, number)
-    found = maker.fingerprints(family.tensors(rows=places))
+    found = maker.judged(family.tensors(rows=places))
     names = [f"{job.path}#{int(row)}" for row in zoo.sources[family.rows[places]]]
     bad = Refused("weights are not finite, or too large for their squares", code="non-finite-weights")
     return [
-        _failed(name, bad.located(name)) if code is None else {"path": name, "fingerprint": str(code)}
-        for name, code in zip(names, found, strict=True)
+        _failed(name, bad.located(name)) if judged is None else _found(name, judged)
+        for name, judged in zip(names, found, strict=True)
     ]

@@ -58,6 +58,26 @@ def test_copies_are_groups_and_failures_stand_in_their_place(collection: Path) -
     assert rows[f"{collection}/zoo#3"] == one["fingerprint"]
 
 
+def test_codes_that_float16_would_change_are_named(tmp_path: Path) -> None:
+    """A network and its copy, whose first layer shrank below float16 while the second grew."""
+    faint = tmp_path / "zoo"
+    graph = mlp_graph((6, 8, 8, 4))
+    stack = random_stack(graph, 1, seed=0)
+    weight, bias, following = list(graph.parameter_shapes)[:3]
+    shrunk = {weight: stack[weight] * 1e-7, bias: stack[bias] * 1e-7, following: stack[following] * 1e4}
+    both = {name: np.concatenate([array, shrunk.get(name, array)]) for name, array in stack.items()}
+    create_zoo(faint, "two networks")
+    write_shard(faint, "s-0", graph, both, {"run": ["a", "b"], "test_accuracy": np.zeros(2)})
+    run = nfn("scan", faint, "--json")
+    lines = run.json()
+    unreliable = {line["path"] for line in lines if line.get("reliable") is False}
+    assert unreliable == {f"{faint}#1"}
+    assert lines[-1]["unreliable"] == 1
+    assert "of 1 network weights are too small for float16" in run.err
+    (alone,) = nfn("fingerprint", f"{faint}#1", "--json").json()
+    assert alone["reliable"] is False
+
+
 def test_several_processes_give_the_same_bytes(collection: Path) -> None:
     assert nfn("scan", collection, "--json", "--jobs", 2).out == nfn("scan", collection, "--json").out
 

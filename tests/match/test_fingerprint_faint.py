@@ -10,7 +10,7 @@ import pytest
 
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.graph.model import Network
-from nfn_cli.match.fingerprint import fingerprint, judged_fingerprint
+from nfn_cli.match.fingerprint import Fingerprinter, fingerprint, judged_fingerprint
 from nfn_cli.match.fingerprint_code import RADIUS, Fingerprint
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.element import random_flat
@@ -86,3 +86,15 @@ def test_who_would_be_another_network_in_half_precision_is_named(by: float, reli
 def test_networks_that_half_precision_keeps_are_reliable(made: Callable[[], tuple[Network, Tensors]]) -> None:
     network, tensors = made()
     assert judged_fingerprint(checkpoint(tensors), [network]).reliable
+
+
+def test_rows_that_are_judged_together_are_judged_as_each_alone() -> None:
+    shrinkings = (1.0, 1e-7, 1e-3, 1e-7)
+    rows = [in_type(shrunk_first_layer(by)[1], np.float32) for by in shrinkings]
+    network, _ = shrunk_first_layer(1.0)
+    rows[0] = {name: array * np.float32("inf") for name, array in rows[0].items()}
+    found = Fingerprinter.of([network]).judged({name: np.stack([row[name] for row in rows]) for name in rows[0]})
+    assert found[0] is None
+    alone = [judged_fingerprint(checkpoint(row), [network]) for row in rows[1:]]
+    assert found[1:] == alone
+    assert [judged.reliable for judged in alone] == [False, True, False]

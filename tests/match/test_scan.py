@@ -12,7 +12,7 @@ from nfn_cli.match.fingerprint_code import RADIUS, Fingerprint
 from nfn_cli.match.scan import ScanLog, groups
 
 ARCHITECTURES = ("0" * 16, "1" * 16)
-RECORD = {"path": "a", "fingerprint": f"2-{'0' * 16}-{'0' * 64}"}
+RECORD = {"path": "a", "fingerprint": f"2-{'0' * 16}-{'0' * 64}", "reliable": True}
 
 
 def flipped(code: Fingerprint, count: int, random: np.random.Generator) -> Fingerprint:
@@ -92,3 +92,12 @@ def test_lines_that_are_no_records_are_passed_over(tmp_path: Path, line: str) ->
 def test_a_log_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     with pytest.raises(SurroundingsFailed):
         ScanLog(tmp_path / "no such folder" / "log")
+
+
+def test_records_that_do_not_say_how_far_a_code_is_to_be_trusted_are_made_again(tmp_path: Path) -> None:
+    log = ScanLog(tmp_path / "log")
+    log.add("a", "1", [{name: value for name, value in RECORD.items() if name != "reliable"}])
+    log.add("b", "1", [RECORD])
+    log.close()
+    log = ScanLog(tmp_path / "log")
+    assert (log.done("a", "1"), log.done("b", "1")) == (None, [RECORD])
