@@ -5,6 +5,9 @@ written in a process of its own with limits: 10 s of processor, and four times t
 an exception outside the package's family, a hang, too much memory, a message with control characters, an answer that
 the numerical check refutes, or a file left behind. Each is kept in --keep with the files that show it; --replay N runs
 one case again. The same seed and number give the same case, so --start goes on where a run ended.
+
+--through-cli gives the cases to the installed command instead, in real processes, of which a second does one or two: then a
+defect is also a traceback, an exit code of its own, an answer that its schema does not allow, a line by somebody else.
 """
 
 from __future__ import annotations
@@ -41,6 +44,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
     parser.add_argument("--replay", type=int, help="one case, with its traceback")
     parser.add_argument("--coverage-guided", type=float, metavar="SECONDS", help="atheris on the parsers of bytes")
+    parser.add_argument(
+        "--through-cli", action="store_true", help="the installed command, a real process for each case"
+    )
     options = parser.parse_args()
     if options.coverage_guided:
         from fuzz_coverage import guided
@@ -48,6 +54,9 @@ def main() -> None:
         guided(options.coverage_guided, options.keep)
         return
     known = seeds(options.data if options.data.is_dir() else None, ROOT / "models")
+    if options.through_cli:
+        _through_cli(known, options)
+        return
     if options.replay is not None:
         seed, files = files_of(options.replay, options.seed, known)
         with tempfile.TemporaryDirectory() as place:
@@ -58,6 +67,24 @@ def main() -> None:
     began = time.monotonic()
     counts, defects = _all(known, options)
     print(json.dumps(_summary(counts, defects, seconds=round(time.monotonic() - began, 1)), indent=1))
+    sys.exit(1 if defects else 0)
+
+
+def _through_cli(known: list[Seed], options: argparse.Namespace) -> None:
+    from fuzz_commands import through_the_command
+
+    counts: Counter[tuple[str, str]] = Counter()
+    defects: Counter[str] = Counter()
+    chosen = range(options.start, options.start + options.cases) if options.replay is None else [options.replay]
+    for number in chosen:
+        called, outcome = through_the_command(number, options.seed, known)
+        counts[called.split()[-1], outcome.word] += 1
+        if outcome.defect:
+            defects[outcome.defect] += 1
+            print(f"{number}: {called}: {outcome.defect}\n{outcome.details}", file=sys.stderr, flush=True)
+            if defects[outcome.defect] <= _KEPT:
+                _keep(options.keep, number, options.seed, known, outcome)
+    print(json.dumps(_summary(counts, defects), indent=1))
     sys.exit(1 if defects else 0)
 
 
