@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -74,8 +75,9 @@ def fit_inr(
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.render import as_they_are
     from nfn_cli.cli.session import Session, expanded
-    from nfn_cli.cli.work_progress import cores, device_of, work_progress
+    from nfn_cli.cli.work_progress import cores, device_of, waiting, work_progress
     from nfn_cli.zoo import picture_fit, pictures
+    from nfn_cli.zoo.training_run import Progress
 
     session = Session("fit-inr", json)
     how = _fit(hidden, omega, steps, learning_rate, psnr, pixels, coordinates, seed)
@@ -97,16 +99,17 @@ def fit_inr(
     work = [path for path in read if path not in answers and path not in failed]
     for path in work:
         by_shape.setdefault(read[path].shape, []).append(path)
-    shown = work_progress("fitting {} pictures")
+    shown = work_progress("fitting {} pictures") if len(work) > 1 else Progress()
     shown.begin(sum(picture.size for picture in read.values()), sum(read[path].size for path in answers), len(work))
     for group in (some for found in by_shape.values() for some in _batches(found, read)):
 
         def advance(count: int, each: int = read[group[0]].size) -> None:
             shown.advance(count * each)
 
-        fitted = picture_fit.fit_pictures(
-            [read[path] for path in group], how, device=where, threads=threads or cores(), advance=advance
-        )
+        with waiting("fit-inr") if len(work) == 1 else nullcontext():
+            fitted = picture_fit.fit_pictures(
+                [read[path] for path in group], how, device=where, threads=threads or cores(), advance=advance
+            )
         for path, one in zip(group, fitted, strict=True):
             with session.collected(path, failed):
                 picture_fit.write_inr(targets[path], one, force)

@@ -57,10 +57,12 @@ class Session:
         try:
             yield
         except NfnError as error:
+            _take_bars_away()
             if Session.debug:
                 raise
             self.fail(path, error)
         except MemoryError:
+            _take_bars_away()
             self.fail(path, SurroundingsFailed("not enough memory", where=path, code="memory"))
 
     @contextmanager
@@ -99,12 +101,19 @@ class Session:
         sys.exit(self.code)
 
 
+def _take_bars_away() -> None:
+    progress = sys.modules.get("nfn_cli.cli.work_progress")
+    if progress is not None:
+        progress.take_bars_away()
+
+
 @contextmanager
 def disturbed() -> Iterator[None]:
     """Interrupts and closed pipes, which end a command from outside."""
     try:
         yield
     except KeyboardInterrupt:
+        _take_bars_away()
         print("interrupted", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:

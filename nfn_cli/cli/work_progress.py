@@ -96,8 +96,17 @@ def waiting(what: str) -> Iterator[None]:
         thread.join()
 
 
+_STARTED: list[Any] = []
+
+
+def take_bars_away() -> None:
+    """Where work that shows a bar ended before its end: the terminal gets its line and its cursor back."""
+    while _STARTED:
+        _STARTED.pop().stop()
+
+
 def work_progress(what: str) -> Progress:
-    """For work whose units are told as they are done.
+    """For work whose units are told as they are done; where it does not come to its end, `take_bars_away` is for the rest.
 
     Args:
         what: the line before the bar; `{}` becomes the number of networks.
@@ -113,6 +122,7 @@ def work_progress(what: str) -> Progress:
             self.bar = bar(speed_estimate_period=600)
 
         def begin(self, total: float, done: float, networks: int) -> None:
+            _STARTED.append(self.bar)
             self.bar.start()
             self.task = self.bar.add_task(what.format(networks), total=total)
             self.bar.update(self.task, completed=done)
@@ -121,7 +131,7 @@ def work_progress(what: str) -> Progress:
             self.bar.advance(self.task, work)
 
         def end(self) -> None:
-            self.bar.stop()
+            take_bars_away()
 
     return Shown()
 

@@ -6,19 +6,25 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
+
+from tests.zoo.making import image_file
 
 from .running import NFN, RELU, TANH, nfn
 
 
-def on_a_terminal(*command: object) -> tuple[int, str, str]:
+def on_a_terminal(*command: object, interrupted_when: Callable[[], object] | None = None) -> tuple[int, str, str]:
     """Exit code, standard output (a pipe), and what a terminal at standard error was sent."""
     leader, follower = pty.openpty()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "100"}
@@ -35,6 +41,11 @@ def on_a_terminal(*command: object) -> tuple[int, str, str]:
 
     reader = threading.Thread(target=read)
     reader.start()
+    while interrupted_when is not None and not interrupted_when():
+        assert process.poll() is None
+        time.sleep(0.01)
+    if interrupted_when is not None:
+        process.send_signal(signal.SIGINT)
     out = process.communicate(timeout=100)[0].decode()
     reader.join()
     os.close(leader)
@@ -102,3 +113,31 @@ def test_an_audit_shows_its_stages() -> None:
     assert code in (0, 1)
     assert out.count("\n") == 1
     assert re.search(r"audit-invariance.*%", shown)
+
+
+def test_an_interrupt_gives_the_terminal_its_cursor_back(tmp_path: Path) -> None:
+    images = image_file(tmp_path / "dots")
+    quick = ("--steps", 100, "--hidden", "8,8", "--group-size", 4, "--threads", 1)
+    code, out, shown = on_a_terminal(
+        NFN,
+        "zoo",
+        "fit-inrs",
+        "--dataset",
+        images,
+        *quick,
+        "-o",
+        tmp_path / "zoo",
+        interrupted_when=lambda: list(tmp_path.glob("zoo/shards/*.safetensors")),
+    )
+    assert (code, out) == (130, "")
+    assert "fitting 80 images" in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert shown.rstrip().endswith("interrupted")
+
+
+def test_a_single_fit_shows_that_it_is_at_work(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((60, 60, 3), np.uint8)).save(tmp_path / "p.png")
+    code, out, shown = on_a_terminal(NFN, "fit-inr", tmp_path / "p.png", "-o", tmp_path / "o", "--steps", 2000)
+    assert code == 0
+    assert "2000 steps" in out
+    assert re.search(r"fit-inr.*0:00:0", shown)
