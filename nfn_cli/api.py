@@ -286,6 +286,7 @@ def merge(
     pixels: tuple[float, float] = (-1.0, 1.0),
     rows: int = 1000,
     rounds: int = 10,
+    match: str = "weights",
     restarts: int = 0,
     seed: int = 0,
 ) -> Merged:
@@ -298,6 +299,8 @@ def merge(
         batch_norm: "recompute" (where there are data) or "average".
         pixels: what 0 and 255 of images become.
         rows: inputs to run at most.
+        match: "weights", or "activations": match units by their responses to the inputs for the statistics; then no network
+            is aligned to the mean of others.
     """
     from nfn_cli.match.merge import Source
     from nfn_cli.match.merge import merge as _merge
@@ -307,17 +310,37 @@ def merge(
         raise WrongUsage("batch norm data without data", fix="--data alone is enough")
     shown = None if data is None else DataSet(data, batch_norm_data, batch_norm, pixels, rows)
     models = [open_model(source, options) for source in sources]
+    responding = _matched_on(match, batch_norm_data or data)
+    correlations = (
+        None
+        if responding is None
+        else [_correlations(model, models[0], responding, pixels, rows) for model in models[1:]]
+    )
     merged = _merge(
         [Source(model.checkpoint, model.networks) for model in models],
         weights=weights,
         rounds=rounds,
         restarts=restarts,
         seed=seed,
+        correlations=correlations,
     )
     if shown is None:
         return merged
     with _located(models[0]):
         return merged_on(merged, models[0].networks, shown)
+
+
+def _matched_on(match: str, data: str | Path | None) -> str | Path | None:
+    """The inputs by whose responses units are matched; None: by weights.
+
+    Raises:
+        WrongUsage: an unknown way, or no data.
+    """
+    if match not in ("weights", "activations"):
+        raise WrongUsage(f"unknown value {printable(match)!r}", where="--match", fix="weights or activations")
+    if match == "activations" and data is None:
+        raise WrongUsage("responses need inputs", where="--match", fix="name them with --data")
+    return data if match == "activations" else None
 
 
 def barrier(
@@ -331,6 +354,7 @@ def barrier(
     points: int = 11,
     pixels: tuple[float, float] = (-1.0, 1.0),
     rows: int = 1000,
+    match: str = "weights",
     restarts: int = 0,
     seed: int = 0,
 ) -> Barrier:
@@ -338,7 +362,7 @@ def barrier(
 
     Args:
         points: networks on each line, both ends with them.
-        data, batch_norm_data, batch_norm, pixels, rows: as for `merge`; statistics are measured at every point.
+        data, batch_norm_data, batch_norm, pixels, rows, match: as for `merge`; statistics are measured at every point.
     """
     from nfn_cli.match.barrier import Barrier, shares_of
     from nfn_cli.match.pairing import Renamed, partners
@@ -347,7 +371,8 @@ def barrier(
     shares = shares_of(points)
     shown = DataSet(data, batch_norm_data, batch_norm, pixels, rows)
     one, other = open_model(left, options), open_model(right, options)
-    done = align(other, one, restarts=restarts, seed=seed)
+    responding = _matched_on(match, batch_norm_data or data)
+    done = align(other, one, restarts=restarts, seed=seed, data=responding, pixels=pixels, rows=rows)
     found_there = partners(one.networks, other.networks)
     given, moved = (Renamed(each.tensors, found_there) for each in (other.checkpoint, done.checkpoint))
     with _located(one):

@@ -29,6 +29,7 @@ def barrier(
     batch_norm: d.BatchNorm = "recompute",
     pixels: d.Pixels = (-1.0, 1.0),
     rows: d.Rows = 1000,
+    match: d.Match = "weights",
     restarts: d.Restarts = 0,
     seed: o.Seed = 0,
     activation: o.Activation = None,
@@ -50,6 +51,8 @@ def barrier(
     The loss is cross-entropy where the data have labels and the network has classes, squared error where it answers one number.
     Without labels it is the squared distance to the answers between those of the ends. Batch norm statistics are measured
     again at every point, the ends with them, on --batch-norm-data or --data.
+
+    With --match activations units are matched by their responses to the data, as nfn align --data does.
 
     Running a network needs all that it computes; where names alone do not tell (strides, ε), --arch does.
 
@@ -81,6 +84,7 @@ def barrier(
             points=points,
             pixels=pixels,
             rows=rows,
+            match=match,
             restarts=restarts,
             seed=seed,
         )
@@ -91,6 +95,7 @@ def barrier(
             "to": right,
             "data": str(data),
             "batch_norm_data": None if batch_norm_data is None else str(batch_norm_data),
+            "match": match,
             "restarts": restarts,
             "seed": seed,
             "plot": None if plot is None else str(plot),

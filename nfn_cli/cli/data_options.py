@@ -47,6 +47,16 @@ Restarts = Annotated[
         rich_help_panel=ALIGNING,
     ),
 ]
+Match = Annotated[
+    str,
+    typer.Option(
+        "--match",
+        metavar="weights|activations",
+        help="Match units by their weights, or by their responses to the data that batch norm statistics are measured on.",
+        autocompletion=words("weights", "activations"),
+        rich_help_panel=ALIGNING,
+    ),
+]
 
 
 def numbers(text: str | None, option: str) -> list[float] | None:

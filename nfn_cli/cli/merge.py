@@ -43,6 +43,7 @@ def merge(
             rich_help_panel=d.ALIGNING,
         ),
     ] = 10,
+    match: d.Match = "weights",
     restarts: d.Restarts = 0,
     seed: o.Seed = 0,
     activation: o.Activation = None,
@@ -65,6 +66,8 @@ def merge(
     Each network is aligned to the first (see nfn align). Three or more are then aligned to the mean of the others, until their
     spread no longer shrinks. How the files were rescaled, flipped or reordered before does not matter. Integers, and tensors that
     no network uses, are those of the first, as are container, metadata and element types.
+
+    With --match activations units are matched by their responses to the data (nfn align --data), each network with the first only.
 
     Running statistics of batch norms do not average: the mean of features varies less than they do. With --data they are
     measured again, as training with momentum=None would over one pass; batches are as large as memory allows.
@@ -101,6 +104,7 @@ def merge(
             pixels=pixels,
             rows=rows,
             rounds=rounds,
+            match=match,
             restarts=restarts,
             seed=seed,
         )
@@ -111,6 +115,7 @@ def merge(
             "output": str(saved.path),
             "data": None if data is None else str(data),
             "batch_norm_data": None if batch_norm_data is None else str(batch_norm_data),
+            "match": match,
             "restarts": restarts,
             "seed": seed,
             **merged.as_json(),

@@ -6,7 +6,7 @@ algorithm 3), with scales and signs. Knows alignment; runs no network on data, w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +24,7 @@ from nfn_cli.match.merge_result import Member, Merged
 from nfn_cli.match.pairing import Partner, Renamed, partners
 from nfn_cli.printable import printable
 from nfn_cli.symmetry.action import transformed
-from nfn_cli.symmetry.element import FlatElement, GroupElement, to_flat
+from nfn_cli.symmetry.element import FlatElement, FloatArray, GroupElement, to_flat
 from nfn_cli.symmetry.solve import Symmetry, find_symmetry
 
 ROUNDS = 10
@@ -46,6 +46,7 @@ def merge(
     rounds: int = ROUNDS,
     restarts: int = 0,
     seed: int = 0,
+    correlations: Sequence[Mapping[int, FloatArray]] | None = None,
 ) -> Merged:
     """The weighted mean of networks of one architecture, after each was brought into the frame of the first.
 
@@ -57,6 +58,8 @@ def merge(
         weights: one positive number each; what matters is their ratio. Equal by default.
         rounds: at most, over three networks and more; a round that does not lessen the spread is the last.
         restarts, seed: as for `align`.
+        correlations: of each network but the first with that, as for `align`; no network is then aligned to a mean of others,
+            whose responses nobody measured.
 
     Raises:
         Refused: different architectures, weights that are not finite, a mean too large for the first one's element type.
@@ -69,9 +72,12 @@ def merge(
         raise WrongUsage("rounds cannot be negative")
     parts = shares(weights, len(sources))
     search = _Search.around(sources[0], restarts, seed)
-    found = [_Fit.of(search, source) for source in sources[1:]]
+    found = [
+        _Fit.of(search, source, None if correlations is None else correlations[number])
+        for number, source in enumerate(sources[1:])
+    ]
     spread = [search.spread(found, parts)]
-    for _ in range(rounds if len(sources) > 2 else 0):
+    for _ in range(rounds if len(sources) > 2 and correlations is None else 0):
         if not _closer_to_the_others(search, found, parts):
             break
         spread.append(search.spread(found, parts))
@@ -92,9 +98,9 @@ class _Fit:
     aligned: Aligned
 
     @staticmethod
-    def of(search: _Search, source: Source) -> _Fit:
+    def of(search: _Search, source: Source, correlations: Mapping[int, FloatArray] | None) -> _Fit:
         found = partners(search.first.networks, source.networks)
-        done = search.align(source, search.first.checkpoint)
+        done = search.align(source, search.first.checkpoint, correlations)
         return _Fit(source, found, done, done)
 
     @property
@@ -155,9 +161,15 @@ class _Search:
             first, symmetry, names, unlike, to_flat(symmetry, frame.element), frame.tensors, even, restarts, seed
         )
 
-    def align(self, source: Source, to: Checkpoint) -> Aligned:
+    def align(self, source: Source, to: Checkpoint, correlations: Mapping[int, FloatArray] | None = None) -> Aligned:
         return align(
-            source.checkpoint, source.networks, to, self.first.networks, restarts=self.restarts, seed=self.seed
+            source.checkpoint,
+            source.networks,
+            to,
+            self.first.networks,
+            restarts=self.restarts,
+            seed=self.seed,
+            correlations=correlations,
         )
 
     def balanced(self, tensors: Tensors) -> Wide:

@@ -55,6 +55,24 @@ def test_one_network_in_two_frames_has_a_barrier_until_it_is_aligned(
     assert again["naive"] == network["naive"]
 
 
+def test_units_may_be_matched_by_their_responses(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    one, other, data = pair
+    (line,) = nfn("barrier", one, other, "--data", data, "--match", "activations", "--json").json()
+    check_schema("barrier", line)
+    assert line["match"] == "activations"
+    assert line["networks"][0]["aligned"]["barrier"] < 1e-5
+    # of a stranger other units respond alike than have like weights
+    draw = np.random.default_rng(5).standard_normal
+    stranger = mlp(tmp_path / "c.st", {"activation": "tanh"}, **{"fc1.weight": draw((6, 4)).astype(np.float32)})
+    found = [
+        nfn("barrier", one, stranger, "--data", data, "--match", by, "--json").json()[0]["objective"]
+        for by in ("weights", "activations")
+    ]
+    assert found[0] < found[1]
+    for wrong in (("--match", "colours"), ("--match", "activations", "--restarts", 2)):
+        assert nfn("barrier", one, other, "--data", data, *wrong).code == 2
+
+
 def test_for_people_and_as_a_drawing(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
     one, other, data = pair
     plot = tmp_path / "curve.svg"

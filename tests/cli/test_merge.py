@@ -84,6 +84,25 @@ def test_a_network_merged_with_its_disguise_is_itself(tmp_path: Path) -> None:
         assert new.metadata() == old.metadata()
 
 
+def test_units_may_be_matched_by_their_responses(tmp_path: Path) -> None:
+    """Each network with the first: responses to a mean of others are not asked for."""
+    paths, data = [exported(tmp_path, seed) for seed in (1, 2, 3)], tmp_path / "data.npz"
+    images(data, 50)
+    lines = {}
+    for by in ("weights", "activations"):
+        out = tmp_path / f"{by}.onnx"
+        run = nfn("merge", *paths, "-o", out, "--data", data, "--pixels", 0, 1, "--match", by, "--json")
+        assert run.code == 0, run.err
+        (lines[by],) = run.json()
+        check_schema("merge", lines[by])
+        assert lines[by]["match"] == by
+    assert len(lines["activations"]["spread"]) == 1 < len(lines["weights"]["spread"])
+    one, other = (line["members"][1]["objective"] for line in lines.values())
+    assert one < other
+    refused = nfn("merge", *paths, "-o", tmp_path / "x.onnx", "--match", "activations")
+    assert (refused.code, "--data" in refused.err) == (2, True)
+
+
 def test_statistics_in_the_file_are_those_of_the_merged_network_on_the_data(tmp_path: Path) -> None:
     paths = [exported(tmp_path, seed) for seed in (1, 2)]
     pixels, out, plain = images(tmp_path / "data.npz", 50), tmp_path / "out.onnx", tmp_path / "plain.onnx"
