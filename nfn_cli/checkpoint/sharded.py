@@ -147,13 +147,20 @@ def _write_all(checkpoint: Checkpoint, shards: Shards, index_path: Path, renamed
     # The stack closes in reverse order: the index, opened first, is renamed last.
     with ExitStack() as stack:
         index_handle = stack.enter_context(atomic_output(index_path, force))
+        handles = [index_handle]
         for shard, header in shards.headers.items():
             part = _part(checkpoint, [bare[stored] for stored in header.entries])
             target = index_path.parent / renamed[shard]
             target.parent.mkdir(parents=True, exist_ok=True)
             handle = stack.enter_context(atomic_output(target, force))
             write_tensors(handle, layout_for(part, header), header.metadata, checkpoint.tensors)
+            handles.append(handle)
         index_handle.write((json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+        for handle in handles:
+            handle.flush()
+            os.fsync(handle.fileno())
+        # from here on shards are exchanged one after another: no index is to lead to old and new ones at once
+        index_path.unlink(missing_ok=True)
 
 
 def _part(checkpoint: Checkpoint, names: list[str]) -> Checkpoint:
