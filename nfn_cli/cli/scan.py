@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -167,13 +166,14 @@ def _records(
 def _fail(session: Session, record: dict[str, Any]) -> None:
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.session import one_line
+    from nfn_cli.cli.streams import say
 
     session.code = max(session.code, int(record.get("exit", 3)))
     error = record["error"]
     if session.as_json:
         write_object({"schema": "nfn.scan/1", "path": record["path"], "error": error})
     hint = f"; {error['hint']}" if error["hint"] else ""
-    print(f"error: {one_line(error['message'] + hint)}", file=sys.stderr)
+    say(f"error: {one_line(error['message'] + hint)}")
 
 
 def _render_group(number: int, paths: list[str], distances: list[int | None]) -> None:

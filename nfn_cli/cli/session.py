@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from nfn_cli.cli.jsonl import error_object, write_object
+from nfn_cli.cli.streams import prepare_streams, say
 from nfn_cli.errors import ExitCode, NfnError, Refused, SurroundingsFailed, WrongUsage
 
 
@@ -80,7 +81,7 @@ class Session:
         self.code = max(self.code, int(error.exit_code))
         if self.as_json:
             write_object(error_object(self.command, path, error))
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        say(f"error: {one_line(str(error))}")
 
     def _cut_short(self) -> int:
         """The answer to a bus error."""
@@ -94,7 +95,7 @@ class Session:
         return self.code
 
     def note(self, text: str) -> None:
-        print(f"note: {one_line(text)}", file=sys.stderr)
+        say(f"note: {one_line(text)}")
 
     def end(self) -> NoReturn:
         sys.stdout.flush()
@@ -114,7 +115,7 @@ def disturbed() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _take_bars_away()
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         # the reader has what it wanted; keep the interpreter from flushing into the closed pipe
@@ -128,6 +129,7 @@ def process() -> Iterator[None]:
     Session.own_process = True
     try:
         with disturbed():
+            prepare_streams()
             yield
     except SystemExit as end:
         if end.code == ExitCode.INTERRUPTED:
@@ -136,13 +138,19 @@ def process() -> Iterator[None]:
     except NfnError as error:
         if Session.debug:
             raise
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        say(f"error: {one_line(str(error))}")
         sys.exit(int(error.exit_code))
+    except OSError as error:  # standard output on a full disk, most likely: files say more of what happened to them
+        if Session.debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"error: {one_line(where)}reading or writing failed ({one_line(error.strerror or str(error))})")
+        sys.exit(ExitCode.SURROUNDINGS_FAILED)
     except Exception as error:
         if Session.debug:
             raise
         text = one_line(f"{type(error).__name__}: {error}")
-        print(f"error: unexpected {text}; run again with nfn --debug for the traceback", file=sys.stderr)
+        say(f"error: unexpected {text}; run again with nfn --debug for the traceback")
         sys.exit(ExitCode.SURROUNDINGS_FAILED)
 
 
