@@ -11,7 +11,7 @@ from types import ModuleType
 from nfn_cli.checkpoint.hint_words import hints_beside, hints_in, joined_hints
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.checkpoint.sniff import sniff
-from nfn_cli.errors import NfnError, Refused, SurroundingsFailed
+from nfn_cli.errors import NfnError, Refused, SurroundingsFailed, WrongUsage
 from nfn_cli.printable import printable
 
 
@@ -54,6 +54,7 @@ def load(source: str | Path) -> Checkpoint:
     Raises:
         Refused: not a checkpoint that can be read safely; the message says what it is instead.
         SurroundingsFailed: no such file, no permission, no network.
+        WrongUsage: the name is empty.
     """
     text = str(source)
     try:
@@ -70,6 +71,8 @@ def load(source: str | Path) -> Checkpoint:
 
 
 def _load(text: str) -> Checkpoint:
+    if not text:  # a variable that a script forgot to set; as a path it would be this folder
+        raise WrongUsage("an input has an empty name", code="no-input")
     if text.startswith("hf://"):
         from nfn_cli.checkpoint.hub import fetched
 

@@ -160,7 +160,7 @@ def expanded(inputs: Sequence[str]) -> Iterator[str]:
         if entry != "-":
             yield entry
             continue
-        lines = [line.strip() for line in sys.stdin]
+        lines = [line.strip() for line in sys.stdin or ()]  # None where it is closed
         found = [line for line in lines if line]
         if not found:
             raise WrongUsage("no input on standard input", code="no-input")

@@ -18,7 +18,7 @@ from nfn_cli.checkpoint import load, zoo_row, zoo_shard
 from nfn_cli.checkpoint.hub import PREFIX
 from nfn_cli.checkpoint.sharded import shard_names
 from nfn_cli.checkpoint.sniff import sniff
-from nfn_cli.errors import NfnError, Refused, SurroundingsFailed
+from nfn_cli.errors import NfnError, Refused, SurroundingsFailed, WrongUsage
 from nfn_cli.graph import NameOptions, find_networks
 from nfn_cli.match.fingerprint import Fingerprinter, Judged, judged_fingerprint
 from nfn_cli.printable import printable
@@ -74,6 +74,8 @@ def jobs_of(source: str) -> Iterator[Job]:
         files = listed(source) if is_repository(source) else iter([(source, "")])
         yield from (Job(path, stamp) for path, stamp in files)
         return
+    if not source:
+        raise WrongUsage("an input has an empty name", code="no-input")
     path = Path(source)
     if not path.exists():
         raise SurroundingsFailed("no such file or folder", where=printable(source), code="no-such-file")

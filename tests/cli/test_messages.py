@@ -36,6 +36,7 @@ CASES = (
         "no.pt: no such file",
         "check the path; a file on the hub is hf://owner/repo/file",
     ),
+    Case("act --random -o x --", 2, "no-input", "an input has an empty name", None),
     Case("symmetry-report folder", 3, "needs-file", "folder: the folder holds no checkpoint", "name one file"),
     Case(
         "symmetry-report quiet.safetensors",
@@ -247,6 +248,7 @@ def test_an_error_is_one_line_and_one_object(
     case: Case, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = case.command.split()
+    words = [*words[:-1], ""] if words[-1] == "--" else words
     line = f"error: {case.message}{f'; {case.hint}' if case.hint else ''}\n"
     assert run(capsys, monkeypatch, *words) == (case.exit_code, "", line)
     code, out, err = run(capsys, monkeypatch, *words, "--json")

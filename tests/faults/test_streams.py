@@ -41,6 +41,11 @@ def test_errors_that_nobody_can_read_have_their_exit_code(command: str, code: in
     assert shell(f"{command} 2>{where}").returncode == code
 
 
+def test_a_closed_standard_input_holds_no_input() -> None:
+    done = shell("nfn digest - <&-")
+    assert (done.returncode, done.stderr) == (2, "error: no input on standard input\n")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_letters_that_a_terminal_lacks_are_spelled(encoding: str) -> None:
     done = shell("nfn symmetry-report RELU && nfn act --help", PYTHONIOENCODING=encoding)
