@@ -51,7 +51,7 @@ class CanonicalRows:
         wide: Any = _Widened(array)
         step = max(1, _SLICE_ENTRIES // max(1, array[:1].size))
         for start in range(0, array.shape[0], step):
-            part = wide[start : start + step] if plan is None else plan.rows(wide, start, start + step)
+            part = wide[start : start + step] if plan is None else plan.rows(wide, start, start + step, wide.dtype)
             yield start, part.reshape(len(part), -1)
 
     def mean_square(self, name: str) -> float:

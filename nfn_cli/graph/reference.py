@@ -75,7 +75,7 @@ _STEPS = ("stride", "padding", "dilation")
 
 
 def _float64(parameters: Reader, name: str) -> FloatArray:
-    return np.asarray(parameters[name]).astype(np.float64)
+    return np.asarray(parameters[name], np.float64)
 
 
 def _along(vector: FloatArray, axis: int, rank: int) -> FloatArray:
@@ -148,7 +148,7 @@ def _direct_conv(
     if min(size) < 1:
         raise Refused("the input is smaller than the kernel", code="not-evaluable")
     per_out, per_in, taps = weight.shape[0] // groups, weight.shape[1], prod(kernel)
-    matrix = weight.reshape(groups, per_out, per_in * taps).astype(np.float64)
+    matrix = weight.reshape(groups, per_out, per_in * taps).astype(np.float64, copy=False)
     out = np.empty((x.shape[0], weight.shape[0], *size))
     step = max(1, _COLUMN_ENTRIES // max(1, x.shape[0] * x.shape[1] * taps * prod(size[1:])))
     for start in range(0, size[0], step):

@@ -28,7 +28,7 @@ class Reader:
         """Rows start … stop; a mapping that computes its tensors may offer `rows` to compute no more than those."""
         some = getattr(self.tensors, "rows", None)
         rows = some(name, start, stop) if some is not None else self.tensors[name][start:stop]
-        return np.asarray(rows).astype(np.float64)
+        return np.asarray(rows, np.float64)
 
 
 Evaluator = Callable[[Op, Sequence[FloatArray], Reader], FloatArray]

@@ -43,16 +43,17 @@ class TransformedTensors(Mapping[str, Array]):
         )
 
     def __getitem__(self, name: str) -> Array:
-        array = self._array(name)
-        plan = self._plan(name)
-        return array if plan is None else plan.rows(array, 0, array.shape[0])
+        return self._kept(name) if self._plan(name) is None else self.rows(name, 0, self._tensors[name].shape[0])
 
     def rows(self, name: str, start: int, stop: int) -> Array:
         """`self[name][start:stop]`, without computing the rest: large tensors need not stand in memory."""
-        array, plan = self._array(name), self._plan(name)
-        return array[start:stop] if plan is None else plan.rows(array, start, stop)
+        plan = self._plan(name)
+        if plan is None:
+            return self._kept(name)[start:stop]
+        array = self._tensors[name]
+        return plan.rows(array, start, stop, self._dtype or array.dtype)
 
-    def _array(self, name: str) -> Array:
+    def _kept(self, name: str) -> Array:
         array = self._tensors[name]
         converted = self._dtype is not None and self._aliases.get(name, name) in self._symmetry.actions
         return np.asarray(array).astype(self._dtype) if converted else array
@@ -143,10 +144,10 @@ class Plan:
     added: Mapping[int, FloatArray]
     grouped: GroupedPlan | None = None
 
-    def rows(self, array: Array, start: int, stop: int) -> Array:
+    def rows(self, array: Array, start: int, stop: int, dtype: Any) -> Array:
         """Rows start … stop of the result, computed in slices that stay in cache, in float64 where numbers change."""
         stop = min(stop, array.shape[0])
-        out = np.empty((max(0, stop - start), *array.shape[1:]), array.dtype)
+        out = np.empty((max(0, stop - start), *array.shape[1:]), dtype)
         step = max(1, _SLICE_ENTRIES // max(1, array[:1].size))
         for low in range(start, stop, step):
             high = min(low + step, stop)
@@ -190,7 +191,7 @@ def plan_of(actions: tuple[Action, ...], element: FlatElement, shape: tuple[int,
             factors[action.dim] = factors.get(action.dim, 1.0) * factor
             offset = offset or action.offset
         if action.phase:
-            amount = np.append(element.shift, 0)[action.shift] * action.phase
+            amount: FloatArray = np.append(element.shift, 0)[action.shift] * np.float64(action.phase)
             if amount.any():
                 added[action.dim] = amount
     factors = {dim: factor for dim, factor in factors.items() if not (factor == 1.0).all()}
@@ -202,7 +203,7 @@ def plan_of(actions: tuple[Action, ...], element: FlatElement, shape: tuple[int,
 def transformed(array: Array, actions: tuple[Action, ...], element: FlatElement) -> Array:
     """One tensor after the element; the same array when nothing changes."""
     plan = plan_of(actions, element, array.shape)
-    return array if plan is None else plan.rows(array, 0, array.shape[0])
+    return array if plan is None else plan.rows(array, 0, array.shape[0], array.dtype)
 
 
 def unfolded(array: Array, dim: int, groups: int) -> tuple[Array, int]:
