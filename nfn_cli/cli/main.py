@@ -76,7 +76,7 @@ Examples:
   nfn equivalent model.pth canonical.pth --activation relu && echo the same
 """
 _EPILOG = """Exit codes: 0 done and yes; 1 the answer is no; 2 wrong usage; 3 an input was refused, with the reason; 4 the
-surroundings failed (disk, permission, network, a missing extra); 130 interrupted.
+surroundings failed (disk, permission, network, a missing extra); 130 interrupted, 143 terminated.
 
 Environment: NO_COLOR; HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE for hf:// inputs; OMP_NUM_THREADS.
 """

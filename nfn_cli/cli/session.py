@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from nfn_cli.cli.jsonl import error_object, write_object
@@ -123,10 +124,24 @@ def disturbed() -> Iterator[None]:
         sys.exit(0)
 
 
+# how batch systems end a job, and terminals that are closed their commands
+_ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Unwind, so that no temporary file is left; the exit code is the one that shells give to such an end."""
+    for each in _ENDINGS:
+        signal.signal(each, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
 @contextmanager
 def process() -> Iterator[None]:
     """What no command handles: interrupts, closed pipes, errors before a session."""
     Session.own_process = True
+    for number in _ENDINGS:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _end)
     try:
         with disturbed():
             prepare_streams()
@@ -134,6 +149,9 @@ def process() -> Iterator[None]:
     except SystemExit as end:
         if end.code == ExitCode.INTERRUPTED:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough: what ends now is not to be disturbed
+        elif end.code in [128 + number for number in _ENDINGS]:
+            _take_bars_away()
+            say("terminated")
         raise
     except NfnError as error:
         if Session.debug:

@@ -1,6 +1,6 @@
 /* Disturbs a process at one of the system calls by which it writes its output: the FAULT_AT-th that concerns a name ending in .tmp.
 
-   FAULT=KILL: SIGKILL before the call. INT: SIGINT before the call, as Ctrl-C. FULL: every write from then on fails with ENOSPC.
+   FAULT=KILL: SIGKILL before the call. INT: SIGINT before the call, as Ctrl-C; TERM: SIGTERM. FULL: every write from then on fails with ENOSPC.
    Without a FAULT_AT that is reached nothing happens. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -35,7 +35,7 @@ static int disturbed(void) {
     if (!fault || !at) return 0;
     calls++;
     if (strcmp(fault, "FULL") == 0) return calls >= atoi(at);
-    if (calls == atoi(at)) kill(getpid(), strcmp(fault, "KILL") == 0 ? SIGKILL : SIGINT);
+    if (calls == atoi(at)) kill(getpid(), strcmp(fault, "KILL") == 0 ? SIGKILL : strcmp(fault, "TERM") == 0 ? SIGTERM : SIGINT);
     return 0;
 }
 

@@ -14,7 +14,7 @@ from tests.cli.running import RELU, TANH
 from tests.faults.disturbed import Disturber, disturber
 from tests.faults.sweep import OLD
 
-CODES = {"KILL": -signal.SIGKILL, "INT": 130, "FULL": 4}
+CODES = {"KILL": -signal.SIGKILL, "INT": 130, "TERM": 143, "FULL": 4}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def check_every_call(disturb: Disturber, command: str, fault: str, old: bool, fo
             assert "Traceback" not in said
 
 
-@pytest.mark.parametrize(("fault", "old"), [("KILL", True), ("INT", False), ("FULL", True)])
+@pytest.mark.parametrize(("fault", "old"), [("KILL", True), ("INT", False), ("TERM", True), ("FULL", True)])
 def test_an_output_is_whole_or_not_there_whatever_ends_the_command(
     disturb: Disturber, fault: str, old: bool, tmp_path: Path
 ) -> None:
@@ -60,7 +60,7 @@ def test_an_output_is_whole_or_not_there_whatever_ends_the_command(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-@pytest.mark.parametrize("fault", ["KILL", "INT", "FULL"])
+@pytest.mark.parametrize("fault", ["KILL", "INT", "TERM", "FULL"])
 @pytest.mark.parametrize("old", [False, True])
 def test_so_it_is_for_every_command(disturb: Disturber, command: str, fault: str, old: bool, tmp_path: Path) -> None:
     check_every_call(disturb, command, fault, old, tmp_path)
