@@ -40,7 +40,8 @@ def diff(
     The architectures must agree up to their widths. Where widths differ, as many units are matched as both have. A unit is
     the same if all that feeds it (incoming weights, bias, norm) agrees within --tol, wherever it stands; changed if not;
     added or removed if it has no counterpart; split if several units of B share what one of A does, merged the other way
-    round; died if something depends on it in A only, revived if in B only; dead if in neither.
+    round; died if something depends on it in A only, revived if in B only; dead if in neither. Where one network has more
+    units, those that are fed nearly alike (a tenth) count as the parts of one.
 
     Distances are relative, 0 to 2, over what both networks have, in balanced scale. What reads a unit counts for those
     who read it. Dead units and repeats are set aside first, as nfn reduce does.

@@ -7,6 +7,7 @@ frame; widths may differ. Knows alignment; no file, no command line.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from nfn_cli.match.common_reading import common_reading
 from nfn_cli.match.comparison import compared, even_weights
 from nfn_cli.match.diff_distance import Distances, distances
 from nfn_cli.match.diff_model import Difference, TensorDifference
+from nfn_cli.match.diff_near import read_once
 from nfn_cli.match.diff_pair import WidePair, paired_up_to_widths, side_by_side
 from nfn_cli.match.diff_reduction import Side, as_given, with_idle, without_redundancy
 from nfn_cli.match.diff_scales import settled_scales
@@ -27,6 +29,7 @@ from nfn_cli.match.equivalent import Pair, default_tolerance, equivalent
 from nfn_cli.match.frame import Wide
 from nfn_cli.match.pairing import partners
 from nfn_cli.symmetry.element import to_flat
+from nfn_cli.symmetry.relations import BoolArray
 
 # Sweeps that gain less than this part are slow gains of scales between unrelated networks.
 _GAIN = 1e-3
@@ -85,6 +88,12 @@ def _comparable(given: tuple[Side, Side]) -> tuple[tuple[Side, Side], WidePair, 
 def _matched(pair: WidePair, allowed: float) -> tuple[Matched, Distances]:
     symmetry = pair.symmetry
     left, right = pair.frames()
+    uneven = _in_uneven_sets(pair)
+    (ours, near), (theirs, other_near) = (
+        read_once(symmetry, frame.tensors, (numbers >= 0) & ~idle & uneven)
+        for frame, numbers, idle in zip((left, right), pair.numbers, pair.idle, strict=True)
+    )
+    left, right = replace(left, tensors=ours), replace(right, tensors=theirs)
     weights = even_weights(left.tensors, right.tensors)
 
     def enough(ours: Wide) -> bool:
@@ -93,15 +102,26 @@ def _matched(pair: WidePair, allowed: float) -> tuple[Matched, Distances]:
     found = aligned(symmetry, left, right, weights, enough=enough, gain=_GAIN)
     permutation = to_flat(symmetry, found.element).permutation
     numbers = pair.numbers[0][permutation]
-    idle = pair.idle[0][permutation] | pair.idle[1]
-    shared = (numbers >= 0) & (pair.numbers[1] >= 0) & ~idle
+    near = np.append(np.argsort(permutation), -1)[near[permutation]]
+    left_out = pair.idle[0][permutation] | pair.idle[1] | (near >= 0) | (other_near >= 0)
+    shared = (numbers >= 0) & (pair.numbers[1] >= 0) & ~left_out
     apart = distances(symmetry, found.ours, right.tensors, shared)
     if (apart.residual > allowed).any():
         settled = settled_scales(symmetry, found.ours, right.tensors, weights, shared, allowed)
         # of two choices of scales, the one under which more is the same, else the closer one
         choices = apart, distances(symmetry, settled, right.tensors, shared)
         apart = min(choices, key=lambda choice: (int((choice.residual > allowed).sum()), choice.overall))
-    return Matched(numbers, pair.numbers[1], apart.residual <= allowed, apart), apart
+    return Matched(numbers, pair.numbers[1], (near, other_near), apart.residual <= allowed, apart), apart
+
+
+def _in_uneven_sets(pair: WidePair) -> BoolArray:
+    """(units,) units of sets of which one network has more than the other: there some may be parts of one."""
+    here, there = ((numbers >= 0) & ~idle for numbers, idle in zip(pair.numbers, pair.idle, strict=True))
+    out = np.zeros(pair.symmetry.units, bool)
+    for unit_set in pair.symmetry.unit_sets:
+        span = slice(unit_set.start, unit_set.start + unit_set.size)
+        out[span] = here[span].sum() != there[span].sum()
+    return out
 
 
 def _tensors(given: tuple[Side, Side], pair: Pair, found: Distances) -> tuple[TensorDifference, ...]:

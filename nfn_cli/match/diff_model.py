@@ -18,8 +18,9 @@ class UnitChange:
     Attributes:
         units, other_units: its numbers in the left and in the right network's set. Several: units that repeat each other.
         status: "same": what feeds it agrees within the tolerance, up to the group. "changed": it does not. "split": one
-            unit's function is that of several. "merged": the reverse. "added", "removed": it has no counterpart. "died":
-            something depends on it in the left network only; "revived": in the right one only; "dead": in neither.
+            unit's function is that of several, or nearly: what feeds those differs by less than a tenth. "merged": the
+            reverse. "added", "removed": it has no counterpart. "died": something depends on it in the left network only;
+            "revived": in the right one only; "dead": in neither.
         moved: whether it stands at another place.
         distance: between what feeds the two (incoming weights, bias, norm) over its size, where both have it; None without
             a counterpart or where nothing depends on it.

@@ -22,12 +22,14 @@ class Matched:
 
     Attributes:
         left, right: (units,) number in its set as it was given, −1 where that network has none.
+        near: for left and right, (units,) the unit that one nearly repeats and was matched with, −1 for all else.
         same: (units,) whether what feeds the two agrees.
         distances: between them.
     """
 
     left: IntArray
     right: IntArray
+    near: tuple[IntArray, IntArray]
     same: BoolArray
     distances: Distances
 
@@ -38,8 +40,8 @@ def set_difference(number: int, wide: UnitSet, matched: Matched, sides: tuple[Si
     feeding, reading = matched.distances.feeding, matched.distances.reading
     near, far = feeding.distance()[span].tolist(), reading.distance()[span].tolist()
     members = [
-        _members(side, number, numbers[span])
-        for side, numbers in zip(sides, (matched.left, matched.right), strict=True)
+        _with_near(_members(side, number, numbers[span]), near[span], wide.start)
+        for side, numbers, near in zip(sides, (matched.left, matched.right), matched.near, strict=True)
     ]
     found = [
         _pair(ours, theirs, word, distance, outgoing)
@@ -53,6 +55,7 @@ def set_difference(number: int, wide: UnitSet, matched: Matched, sides: tuple[Si
     found += _without_counterpart(removed, added, *(_dead(side, number) for side in sides))
     found.sort(key=lambda unit: (not unit.units, unit.units, unit.other_units))
     both = (matched.left[span] >= 0) & (matched.right[span] >= 0)
+    both &= (matched.near[0][span] < 0) & (matched.near[1][span] < 0)
     apart, size = feeding.difference[span][both].sum(), feeding.size[span][both].sum()
     distance = None if not both.any() else float(np.sqrt(2 * apart / size)) if size else 0.0
     sizes = sides[0].symmetry.unit_sets[number].size, sides[1].symmetry.unit_sets[number].size
@@ -110,6 +113,15 @@ def _members(side: Side, number: int, units: IntArray) -> list[Units]:
     for unit in np.flatnonzero((stands >= 0) & (stands != np.arange(len(stands)))).tolist():
         repeats.setdefault(int(stands[unit]), []).append(unit)
     return [(unit, *repeats.get(unit, ())) if unit >= 0 else () for unit in units.tolist()]
+
+
+def _with_near(members: list[Units], near: IntArray, start: int) -> list[Units]:
+    """What nearly repeats another stands beside it, not alone."""
+    out = list(members)
+    for place, other in enumerate(near.tolist()):
+        if other >= 0:
+            out[other - start], out[place] = (*out[other - start], *members[place]), ()
+    return out
 
 
 def _dead(side: Side, number: int) -> list[Units]:

@@ -131,6 +131,22 @@ def test_units_that_were_merged_are_named_with_their_parts() -> None:
     assert all(len(unit.units) == 2 and len(unit.other_units) == 1 for s in answer.unit_sets for unit in s.units)
 
 
+@pytest.mark.parametrize(
+    "kind", ["mlp-relu", "mlp-tanh", "mlp-gelu", "cnn-relu", "cnn-tanh", "concatenation-squared_relu"]
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_halves_that_were_tuned_apart_are_a_split_still(kind: str, turned: bool) -> None:
+    network, tensors = ALL[kind](4)
+    wide, more = widened(network, tensors, 2)
+    generator = np.random.default_rng(0)
+    tuned = {n: a * (1 + 0.01 * generator.standard_normal(a.shape)) for n, a in more.items()}
+    sides = (network, tensors), disguised(wide, tuned, 3)
+    answer = ask(*(sides[::-1] if turned else sides))
+    assert set(found(answer)) == {"merged" if turned else "split"}
+    assert all(unit.distance < 0.2 for s in answer.unit_sets for unit in s.units)
+    assert not answer.equivalent
+
+
 def test_of_two_halves_that_differ_neither_is_a_split() -> None:
     """Negative control: one incoming weight of one half is not the other's."""
     network, tensors = mlp(4, "tanh")
