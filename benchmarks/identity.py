@@ -153,9 +153,12 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=60)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first case: a long run may be done in parts"
+    )
     options = parser.parse_args()
     tally, widest = Tally(Counter(), Counter(), []), 0
-    for case in range(options.cases):
+    for case in range(options.first, options.first + options.cases):
         generator = np.random.default_rng([options.seed, case])
         family, make = (("mlp", mlp), ("cnn", cnn), ("resnet", resnet))[case % 3]
         network, tensors = make(generator, options.width, str(generator.choice(FUNCTIONS)))

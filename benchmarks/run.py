@@ -125,7 +125,11 @@ GROUPS: dict[str, Group] = {
                 f"{name}-{what}": promise
                 for name in ("mlp-mnist", "mlp-fashion", "vgg", "vgg-bn", "resnet20")
                 for what, promise in (
-                    ("distance", times(f"`nfn align` on {name}: squared distance, beside the nearest rival's", "≤", 1)),
+                    (
+                        "distance",
+                        times(f"`nfn align` on {name}: balanced distance, beside the nearest rival's", "≤", 1),
+                    ),
+                    ("kept", times(f"{name}: distance with `--keep-scales --restarts 5`, beside the same", "≤", 1)),
                     ("barrier", Promise(f"{name}: barrier, less the lowest rival's", "{:+.3f}", ("≤", 0.01))),
                     ("speed", times(f"{name}: as fast as rebasin", "≥", 5)),
                 )
