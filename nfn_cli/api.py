@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -357,12 +357,14 @@ def barrier(
     match: str = "weights",
     restarts: int = 0,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Barrier:
     """Loss on the straight line between two networks, as they are and aligned; see `nfn_cli.match.barrier`.
 
     Args:
         points: networks on each line, both ends with them.
         data, batch_norm_data, batch_norm, pixels, rows, match: as for `merge`; statistics are measured at every point.
+        progress: is told how many of how many networks on the lines were run.
     """
     from nfn_cli.match.barrier import Barrier, shares_of
     from nfn_cli.match.pairing import Renamed, partners
@@ -376,7 +378,7 @@ def barrier(
     found_there = partners(one.networks, other.networks)
     given, moved = (Renamed(each.tensors, found_there) for each in (other.checkpoint, done.checkpoint))
     with _located(one):
-        found = curves_on(one.networks, one.checkpoint.tensors, given, moved, shares, shown)
+        found = curves_on(one.networks, one.checkpoint.tensors, given, moved, shares, shown, progress)
     return Barrier(shares, found, done.objective, done.start, done.distance)
 
 

@@ -68,10 +68,11 @@ def barrier(
     from nfn_cli.cli.chart_file import check_chart, write_chart
     from nfn_cli.cli.jsonl import write_object
     from nfn_cli.cli.session import Session
+    from nfn_cli.cli.work_progress import stages
     from nfn_cli.match.barrier import SCHEMA
 
     session = Session("barrier", json)
-    with session.watched(left):
+    with session.guarded(left), stages("barrier") as told:
         if plot is not None:
             check_chart(plot, force)
         how = o.name_options(activation, layers, pooling, omega, concat, residual, arch, trust_code)
@@ -87,6 +88,7 @@ def barrier(
             match=match,
             restarts=restarts,
             seed=seed,
+            progress=told,
         )
         notes = list(dict.fromkeys(note for model in models for network in model.networks for note in network.notes))
         answer = {

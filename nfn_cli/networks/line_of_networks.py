@@ -5,7 +5,7 @@ One network at a time: its weights and its answers are all that is held.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,25 +43,37 @@ class Data:
 
 
 def network_curves(
-    network: Network, first: Tensors, second: Tensors, aligned: Tensors, shares: Sequence[float], data: Data
+    network: Network,
+    first: Tensors,
+    second: Tensors,
+    aligned: Tensors,
+    shares: Sequence[float],
+    data: Data,
+    told: Callable[[], None] = lambda: None,
 ) -> Curves | NotRun:
     """Loss and accuracy on two lines: from the first network to the second as it is, and to the second aligned.
 
     Args:
         first, second, aligned: tensors under the names of `network`.
         shares: part of the second network at each point, from 0 to 1.
+        told: called after each of the two lines' points was run.
     """
     reason = data.refused_by(network.graph)
     if reason is not None:
         return NotRun(network.name, reason)
     task = task_of(network.graph, data.inputs, data.labels)
-    naive, batches = _curve(network.graph, (first, second), shares, task, data)
-    matched, _ = _curve(network.graph, (first, aligned), shares, task, data)
+    naive, batches = _curve(network.graph, (first, second), shares, task, data, told)
+    matched, _ = _curve(network.graph, (first, aligned), shares, task, data, told)
     return Curves(network.name, task.loss, len(data.inputs), batches, naive, matched)
 
 
 def _curve(
-    graph: Graph, ends: tuple[Tensors, Tensors], shares: Sequence[float], task: Task, data: Data
+    graph: Graph,
+    ends: tuple[Tensors, Tensors],
+    shares: Sequence[float],
+    task: Task,
+    data: Data,
+    told: Callable[[], None],
 ) -> tuple[Curve, int | None]:
     first, last = (_answered(graph, ends, share, data) for share in (shares[0], shares[-1]))
     points = []
@@ -73,6 +85,7 @@ def _curve(
             (1 - share) * first.outputs.astype(np.float64) + share * last.outputs if task.loss == TO_THE_ENDS else None
         )
         points.append(performance(task, answered, wanted))
+        told()
     return Curve(tuple(shares), tuple(points)), first.batches
 
 

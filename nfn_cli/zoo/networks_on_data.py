@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,11 +81,24 @@ def curves_on(
     aligned: Tensors,
     shares: Sequence[float],
     data: DataSet,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Curves | NotRun, ...]:
-    """For each network its curves; arguments and errors as for `network_curves` and `merged_on`."""
+    """For each network its curves; arguments and errors as for `network_curves` and `merged_on`.
+
+    Args:
+        progress: is told how many of how many points were run.
+    """
     from nfn_cli.networks.line_of_networks import network_curves
 
-    found = tuple(network_curves(network, first, second, aligned, shares, data.read(network)) for network in networks)
+    count = itertools.count(1)
+    total = 2 * len(shares) * len(networks)
+
+    def told() -> None:
+        progress(next(count), total)
+
+    found = tuple(
+        network_curves(network, first, second, aligned, shares, data.read(network), told) for network in networks
+    )
     _check_some_were_run([each.reason if isinstance(each, NotRun) else None for each in found])
     return found
 

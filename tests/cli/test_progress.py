@@ -141,3 +141,12 @@ def test_a_single_fit_shows_that_it_is_at_work(tmp_path: Path) -> None:
     assert code == 0
     assert "2000 steps" in out
     assert re.search(r"fit-inr.*0:00:0", shown)
+
+
+def test_a_line_between_networks_shows_how_many_of_its_points_were_run(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", inputs=generator.random((40, 20), np.float32), labels=generator.integers(0, 5, 40))
+    a, b = wide(tmp_path / "a.safetensors", 0), wide(tmp_path / "b.safetensors", 1)
+    code, out, shown = on_a_terminal(NFN, "barrier", a, b, "--data", tmp_path / "d.npz", "--points", 60, "--json")
+    assert (code, out.count("\n")) == (0, 1)
+    assert re.search(r"barrier.*[1-9]\d?%.*left", shown)
