@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import ml_dtypes
@@ -123,6 +124,25 @@ def measure_copies(family: Family, maker: Fingerprinter, rows: Array, seed: int)
     return missed
 
 
+def rate_of_half(zoo: str, number: int, half: int) -> float:
+    """Networks a second of processor time on half of a family's rows; for a process of its own."""
+    family = open_zoo(zoo, final_only=False).families[number]
+    maker, count = Fingerprinter.of_graph(family.graph), min(len(family), 2 * _ROWS_AT_A_TIME) // 2
+    rows = slice(half * count, (half + 1) * count)
+    tensors = {name: np.array(array) for name, array in family.tensors(rows=rows).items()}
+    begin = time.process_time()
+    maker.codes_and_usable(tensors)
+    return count / (time.process_time() - begin)
+
+
+def measure_two_processes(path: str, families: int) -> None:
+    """What two processes at the same time do together."""
+    with ProcessPoolExecutor(2) as pool:
+        for number in range(families):
+            rates = list(pool.map(rate_of_half, (path, path), (number, number), (0, 1)))
+            print(f"family {number}: two processes at once {sum(rates):,.0f} networks a second", flush=True)
+
+
 def report(title: str, distances: Array) -> int:
     """Print one line; how many are beyond the radius."""
     beyond = int((distances > RADIUS).sum())
@@ -139,8 +159,12 @@ def main() -> None:
     parser.add_argument("zoo")
     parser.add_argument("--copied", type=int, default=1024, help="rows of each family of which copies are made")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--two-processes", action="store_true", help="only the speed of two processes at the same time")
     arguments = parser.parse_args()
     zoo = open_zoo(arguments.zoo, final_only=False)
+    if arguments.two_processes:
+        measure_two_processes(arguments.zoo, len(zoo.families))
+        return
     _, runs = np.unique(zoo.runs, return_inverse=True)
     collisions = missed = 0
     for family in zoo.families:
