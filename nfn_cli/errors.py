@@ -21,7 +21,7 @@ _FIXES = {
     "different-architectures": "compare networks of one architecture; nfn diff takes those that differ in widths",
     "recurrent": "export its graph with torch.export (.pt2): what is recurrent is then frozen and the rest analysed",
     "architecture-does-not-fit": "name the architecture that the file was saved from, or leave out --arch",
-    "no-such-file": "check the path; a file on the hub is hf://owner/repo/file",
+    "no-such-file": "check the path",
     "no-tensors": "save the weights: torch.save(model.state_dict(), …) or safetensors",
 }
 

@@ -90,7 +90,9 @@ def _load(text: str) -> Checkpoint:
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
-        raise SurroundingsFailed("no such file", code="no-such-file")
+        raise SurroundingsFailed(
+            "no such file", fix="check the path; a file on the hub is hf://owner/repo/file", code="no-such-file"
+        )
     if not path.is_file():
         raise Refused("not a regular file", code="not-a-file")
     return _read_file(path)
