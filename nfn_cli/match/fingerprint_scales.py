@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,14 @@ class Scales:
         total = np.zeros_like(out)
         for classes, coefficient in zip(slots.classes, slots.coefficient, strict=True):
             total += coefficient * self.log[:, classes]
-            out *= np.where(coefficient != 0, self.live[:, classes], 1.0)
-        return np.asarray(np.exp(power * total) * out)
+            if not self.all_live:
+                out *= np.where(coefficient != 0, self.live[:, classes], 1.0)
+        total = np.exp(power * total)
+        return total if self.all_live else total * out
+
+    @cached_property
+    def all_live(self) -> bool:
+        return bool((self.live == 1.0).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +107,7 @@ class ScalePlan:
             return scales
         self._settle_batch_norms(squares, scales)
         terms = [s for s in squares if is_coupling(s.plan)]
-        self._find_live(terms, scales)
+        scales = self._with_live(terms, scales)
         self._start(terms, scales)
         for _ in range(_FEW_SWEEPS if self.plan.large else _SWEEPS):
             worst = 0.0
@@ -124,13 +130,14 @@ class ScalePlan:
                 log_variance = 0.5 * np.log(np.maximum(variance, _TINY))
                 for classes, coefficient in zip(slots.classes, slots.coefficient, strict=True):
                     at = np.flatnonzero(coefficient)
-                    _add(total, classes[at], -log_variance[:, at] / coefficient[at])
+                    index = classes[at]
+                    _add(total, index, -log_variance[:, at] / coefficient[at], _once(index))
                     np.add.at(times, classes[at], 1.0)
         here = times > 0
         scales.log[:, here] = total[:, here] / times[here]
         scales.log[:, -1] = 0.0
 
-    def _find_live(self, terms: Sequence[Moments], scales: Scales) -> None:
+    def _with_live(self, terms: Sequence[Moments], scales: Scales) -> Scales:
         """Leave out, again and again, what nothing feeds or nothing reads."""
         free = self.free
         while True:
@@ -138,8 +145,8 @@ class ScalePlan:
             into, out = (sum((p for c, p in found.items() if c * s > 0), np.zeros_like(scales.log)) for s in (1, -1))
             still = np.where(free, (into > _TINY) & (out > _TINY) & (scales.live > 0), True).astype(np.float64)
             if np.array_equal(still, scales.live):
-                return
-            scales.live[:] = still
+                return scales
+            scales = Scales(scales.log, still)
 
     def _start(self, terms: Sequence[Moments], scales: Scales) -> None:
         """Incoming norm 1, family by family, counting only weights whose other end is settled."""
@@ -178,17 +185,44 @@ def _pulls(
     near = scales if counted is None else Scales(scales.log, scales.live * (counted | wanted))
     found: dict[float, FloatArray] = {}
     for term in terms:
-        for own, other, to_rows in _ends(term.plan):
-            asked = wanted[own.classes] & (own.coefficient != 0)
-            if not asked.any():
-                continue
+        for own, other, to_rows, asked in _asked(term.plan, wanted.tobytes()):
             across = term.squares.by_row if to_rows else term.squares.by_column
             strength = near.factor(own, 2.0) * across(far.factor(other, 2.0))
-            for classes, coefficient, take in zip(own.classes, own.coefficient, asked, strict=True):
-                for c in np.unique(coefficient[take]):
-                    at = np.flatnonzero(take & (coefficient == c))
-                    _add(found.setdefault(float(c), np.zeros_like(scales.log)), classes[at], strength[:, at])
+            for place in asked:
+                total = found.setdefault(place.coefficient, np.zeros_like(scales.log))
+                _add(total, place.classes, strength[:, place.at], place.once)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Slots that one coefficient of classes is in.
+
+    Attributes:
+        at, classes: slots, and the class of each.
+        once: whether no class comes twice.
+    """
+
+    coefficient: float
+    at: IntArray
+    classes: IntArray
+    once: bool
+
+
+@lru_cache(maxsize=256)
+def _asked(plan: TensorPlan, wanted: bytes) -> tuple[tuple[Slots, Slots, bool, tuple[_Place, ...]], ...]:
+    """The sides of a tensor that hold any of these classes, and where; the same for all networks and all sweeps."""
+    mine, found = np.frombuffer(wanted, bool), []
+    for own, other, to_rows in _ends(plan):
+        asked = mine[own.classes] & (own.coefficient != 0)
+        places = []
+        for classes, coefficient, take in zip(own.classes, own.coefficient, asked, strict=True):
+            for c in np.unique(coefficient[take]):
+                at = np.flatnonzero(take & (coefficient == c))
+                places.append(_Place(float(c), at, classes[at], _once(classes[at])))
+        if places:
+            found.append((own, other, to_rows, tuple(places)))
+    return tuple(found)
 
 
 def _ends(plan: TensorPlan) -> Iterator[tuple[Slots, Slots, bool]]:
@@ -196,9 +230,14 @@ def _ends(plan: TensorPlan) -> Iterator[tuple[Slots, Slots, bool]]:
     yield plan.columns, plan.rows, False
 
 
-def _add(total: FloatArray, index: IntArray, values: FloatArray) -> None:
+def _once(index: IntArray) -> bool:
+    """Whether no number comes twice."""
+    return len(np.unique(index)) == len(index)
+
+
+def _add(total: FloatArray, index: IntArray, values: FloatArray, once: bool) -> None:
     """total[:, index] += values, also where an index comes several times."""
-    if len(np.unique(index)) == len(index):
+    if once:
         total[:, index] += values
     else:
         np.add.at(total.T, index, values.T)
