@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 from nfn_cli.cli.session import Session, disturbed, process
@@ -78,7 +79,8 @@ Examples:
 _EPILOG = """Exit codes: 0 done and yes; 1 the answer is no; 2 wrong usage; 3 an input was refused, with the reason; 4 the
 surroundings failed (disk, permission, network, a missing extra); 130 interrupted, 143 terminated.
 
-Environment: NO_COLOR; HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE for hf:// inputs; OMP_NUM_THREADS.
+Environment: NO_COLOR; HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE for hf:// inputs; OMP_NUM_THREADS
+and OPENBLAS_NUM_THREADS (1 unless either is set).
 """
 
 app = typer.Typer(
@@ -111,6 +113,10 @@ def _root(
 
 def main() -> None:
     """Entry point of the installed command."""
+    # Matrix products here wait for memory: threads gain little, and where cores are busy they wait for one another, tens of
+    # times as long as one thread takes. OpenBLAS reads this when NumPy is first imported.
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with process():
         app()
 

@@ -70,6 +70,7 @@ def random_inputs(graph: Graph, seed: int, batch: int = 8, spatial: int = 6) -> 
     }
 
 
+_ONE_THREAD = 1 << 18  # multiplications; OpenBLAS starts threads at 2^19
 _COLUMN_ENTRIES = 1 << 23  # of all windows that one matrix product takes
 _STEPS = ("stride", "padding", "dilation")
 
@@ -93,7 +94,8 @@ def _linear(op: Op, inputs: Sequence[FloatArray], parameters: Reader) -> FloatAr
     name, by_output = op.parameters["weight"], op.attributes["out_axis"] == 0
     rows, columns = parameters.shapes[name]
     out = np.zeros((*x.shape[:-1], rows if by_output else columns))
-    step = max(1, SLICE_ENTRIES // max(1, columns))
+    # products so small that BLAS takes one thread: several would wait for one another where cores are busy
+    step = max(1, min(SLICE_ENTRIES, _ONE_THREAD // max(1, x.size // max(1, x.shape[-1]))) // max(1, columns))
     for start in range(0, rows, step):
         part = parameters.rows(name, start, start + step)
         if by_output:
