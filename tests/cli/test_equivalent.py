@@ -11,6 +11,9 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+import nfn_cli
+
+from ..shared_data import shared_data
 from .running import RELU, TANH, nfn
 
 
@@ -53,6 +56,26 @@ def test_json_holds_the_witness_or_the_reason(tmp_path: Path) -> None:
         assert line["reason"]
     assert "conv2.weight" in nfn("equivalent", TANH, changed).out
     assert nfn("equivalent", TANH, changed, "--tol", 0.1).code == 0
+
+
+def test_a_row_of_a_zoo_and_a_file_of_its_weights_are_one_network(tmp_path: Path) -> None:
+    """The file does not tell how positions are pooled; the answer says that this was taken to be alike."""
+    row, file = f"{shared_data('cnn_zoo_cifar10gs')}#3", tmp_path / "row.safetensors"
+    tensors = {name: np.array(array) for name, array in nfn_cli.load(row).tensors.items()}
+    save_file(tensors, file)
+    moved = tmp_path / "moved.safetensors"
+    assert nfn("act", file, "-o", moved, "--random", "--seed", 2, "--activation", "relu").code == 0
+    for pair in ((row, moved), (moved, row)):
+        run = nfn("equivalent", *pair, "--activation", "relu", "--json")
+        (line,) = run.json()
+        check_schema("equivalent", line)
+        assert (run.code, line["equivalent"]) == (0, True)
+        assert line["assumed_alike"] == ["strides", "paddings", "pooling"]
+    first = next(iter(tensors))
+    save_file({**tensors, first: tensors[first] * np.float32(1.5)}, moved)
+    run = nfn("equivalent", row, moved, "--activation", "relu")
+    assert run.code == 1
+    assert "taken to be alike: strides, paddings and pooling" in " ".join(run.out.split())
 
 
 def test_bad_input_is_refused_and_not_answered(tmp_path: Path) -> None:
