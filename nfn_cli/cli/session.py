@@ -25,10 +25,12 @@ class Session:
 
     debug = False  # set by `nfn --debug`
     own_process = False  # whether the process is the command's own, or one that only calls it
+    latest: Session | None = None
 
     def __init__(self, command: str, as_json: bool) -> None:
         self.command, self.as_json, self.code = command, as_json, 0
         self.path = ""  # the input that is worked on
+        Session.latest = self
         if Session.own_process:
             from nfn_cli.cli.bus_error import answer_bus_errors
 
@@ -66,6 +68,7 @@ class Session:
         except MemoryError:
             _take_bars_away()
             self.fail(path, SurroundingsFailed("not enough memory", where=path, code="memory"))
+        self.path = ""
 
     @contextmanager
     def collected(self, path: str, failed: dict[str, NfnError]) -> Iterator[None]:
@@ -77,6 +80,7 @@ class Session:
             failed[path] = error
         except MemoryError:
             failed[path] = SurroundingsFailed("not enough memory", where=path, code="memory")
+        self.path = ""
 
     def fail(self, path: str, error: NfnError) -> None:
         self.code = max(self.code, int(error.exit_code))
@@ -156,7 +160,10 @@ def process() -> Iterator[None]:
     except NfnError as error:
         if Session.debug:
             raise
-        say(f"error: {one_line(str(error))}")
+        if Session.latest is None:
+            say(f"error: {one_line(str(error))}")
+        else:  # it concerns no single input, but whoever reads answers is to read why there is none
+            Session.latest.fail(Session.latest.path, error)
         sys.exit(int(error.exit_code))
     except OSError as error:  # standard output on a full disk, most likely: files say more of what happened to them
         if Session.debug:

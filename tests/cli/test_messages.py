@@ -258,6 +258,16 @@ def test_an_error_is_one_line_and_one_object(
     assert answer["schema"] == f"nfn.{words[0]}/1"
 
 
+def test_what_concerns_no_input_is_an_object_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("damaged").mkdir(exist_ok=True)
+    Path("damaged/card.json").write_bytes(b'{"\xf8')
+    code, out, err = run(capsys, monkeypatch, "classify-inr", "m.safetensors", "--predictor", "damaged", "--json")
+    assert (code, err.count("\n")) == (3, 1)
+    assert json.loads(out)["error"]["message"] in err
+
+
 def test_what_is_right_has_no_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run(capsys, monkeypatch, "symmetry-report", "m.safetensors", "--json")
     assert (code, err) == (0, "")
