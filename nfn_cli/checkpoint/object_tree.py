@@ -154,7 +154,8 @@ class _Plain:
         passing = state.get("_non_persistent_buffers_set")
         without = set(filter(_is_text, passing.listed)) if isinstance(passing, Object) else set()
         buffers = state.get("_buffers")
-        own = {**state["_parameters"], **{k: v for k, v in (buffers or {}).items() if k not in without}}
+        lasting = {k: v for k, v in buffers.items() if k not in without} if isinstance(buffers, dict) else {}
+        own = {**state["_parameters"], **lasting}
         found = {_text(name): tensor for name, tensor in own.items() if isinstance(tensor, StoredTensor)}
         for name, inner in state["_modules"].items():
             if is_module(inner):

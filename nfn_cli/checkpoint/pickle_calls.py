@@ -234,6 +234,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _map,
     "collections.deque": _bag("collections.deque"),
     "collections.defaultdict": lambda machine, *_: {},
+    "collections.Counter": _map,
     "builtins.dict": _map,
     "builtins.set": _bag("builtins.set"),
     "__builtin__.set": _bag("builtins.set"),

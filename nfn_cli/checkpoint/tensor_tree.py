@@ -33,6 +33,10 @@ class Found:
     words: Mapping[str, Any]
 
     @property
+    def leaves(self) -> dict[str, Any]:
+        return {name: leaf for name, (_, leaf) in self.tensors.items()}
+
+    @property
     def places(self) -> dict[str, Keys]:
         return {name: place for name, (place, _) in self.tensors.items()}
 

@@ -1,11 +1,15 @@
-"""checkpoint/torch_file.py: what torch.save wrote, zip or legacy, weights only. The one place that loads torch for reading."""
+"""checkpoint/torch_file.py: what torch.save wrote, zip or legacy, weights only. Torch is imported to write, and where a file
+holds what only torch reads.
+"""
 
 from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -15,11 +19,15 @@ import numpy as np
 from nfn_cli.checkpoint.atomic_write import atomic_output
 from nfn_cli.checkpoint.dtypes import cast_back
 from nfn_cli.checkpoint.hint_words import hints_in
+from nfn_cli.checkpoint.legacy_torch import read_legacy
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
 from nfn_cli.checkpoint.pickle_scan import first_foreign, globals_of
+from nfn_cli.checkpoint.placed_tensors import Placed
 from nfn_cli.checkpoint.refusals import STATE_DICT
-from nfn_cli.checkpoint.tensor_tree import Keys, named_tensors
+from nfn_cli.checkpoint.storage import StoredTensor, aliases_of, check_byte_order, read_tensors
+from nfn_cli.checkpoint.tensor_tree import Found, Keys, named_tensors
+from nfn_cli.checkpoint.tree_pickle import Machine, read_tree
 from nfn_cli.checkpoint.zip_guard import open_zip, read_member
 from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
@@ -34,9 +42,15 @@ _BITS = {2: "int16", 1: "uint8"}
 
 @dataclass(frozen=True)
 class Content:
-    """The object as torch gave it, where in it each tensor is, and where optimizer state is."""
+    """What is needed to write the file again.
 
-    tree: Any
+    Attributes:
+        load: gives the object as torch has it.
+        keys: tensor name -> the keys that lead to it.
+        optimizers: the keys that lead to optimizer state.
+    """
+
+    load: Callable[[], Any]
     keys: Mapping[str, Keys]
     optimizers: tuple[Keys, ...]
 
@@ -51,9 +65,33 @@ def read_torch(path: Path, container: str) -> Checkpoint:
         from nfn_cli.checkpoint.object_file import read_objects_in_legacy, read_objects_in_zip
 
         return read_objects_in_zip(path) if container == "torch-zip" else read_objects_in_legacy(path)
+    try:
+        return _read_as_names(path, container)
+    except Refused:  # what is read without torch is less than torch reads, and torch knows best what is wrong
+        return checkpoint_from_tree(_loaded(path, container), str(path), container, (path,))
+
+
+def _read_as_names(path: Path, container: str) -> Checkpoint:
+    """The tensors of a file, memory-mapped, without importing torch."""
+    if container == "torch-zip":
+        with open_zip(path) as archive:
+            check_byte_order(archive)
+            info = _pickle_in(archive)
+            tree = read_tree(read_member(archive, info), info.filename.removesuffix("data.pkl") + "data/")
+            found = named_tensors(tree, StoredTensor)
+            tensors = read_tensors(path, archive, found.leaves)
+    else:
+        with path.open("rb") as handle:
+            tree, places = read_legacy(handle, path.stat().st_size, Machine(""))
+        found = named_tensors(tree, StoredTensor)
+        tensors = Placed(found.leaves, places, {}).tensors(path)
+    content = Content(partial(_loaded, path, container), MappingProxyType(found.places), found.optimizers)
+    return _checkpoint(str(path), container, tensors, aliases_of(found.leaves), found, (path,), content)
+
+
+def _loaded(path: Path, container: str) -> Any:
     with path.open("rb") as handle:
-        tree = load_tree(path if container == "torch-zip" else handle)
-    return checkpoint_from_tree(tree, str(path), container, (path,))
+        return load_tree(path if container == "torch-zip" else handle)
 
 
 def load_tree(source: Path | BinaryIO) -> Any:
@@ -99,17 +137,28 @@ def checkpoint_from_tree(tree: Any, path: str, container: str, files: tuple[Path
             aliases[name] = seen[where]
         else:
             seen[where] = name
-    frozen = MappingProxyType(tensors)
+    content = Content(lambda: tree, MappingProxyType(found.places), found.optimizers)
+    return _checkpoint(path, container, tensors, aliases, found, files, content)
+
+
+def _checkpoint(
+    path: str,
+    container: str,
+    tensors: Mapping[str, Array],
+    aliases: Mapping[str, str],
+    found: Found,
+    files: tuple[Path, ...],
+    content: Content,
+) -> Checkpoint:
+    frozen = MappingProxyType(dict(tensors))
     return Checkpoint(
         path=path,
         container=container,
         tensors=frozen,
         hints=hints_in(found.words, "values beside the weights"),
-        aliases=MappingProxyType(aliases),
+        aliases=MappingProxyType(dict(aliases)),
         left_aside=found.left_aside,
-        payload=Origin(
-            files, frozen, MappingProxyType({}), Content(tree, MappingProxyType(found.places), found.optimizers)
-        ),
+        payload=Origin(files, frozen, MappingProxyType({}), content),
     )
 
 
@@ -151,10 +200,10 @@ def changed_tree(checkpoint: Checkpoint, drop_optimizer: bool) -> tuple[Any, tup
             except Refused as error:
                 raise error.located(printable(name)) from None
     if not new:
-        return content.tree, ()
+        return content.load(), ()
     dropped = set(content.optimizers) if drop_optimizer else set()
     notes = ("optimizer state was left out: it belongs to the old weights",) if dropped else ()
-    return _replaced(content.tree, (), new, dropped), notes
+    return _replaced(content.load(), (), new, dropped), notes
 
 
 def to_numpy(name: str, tensor: torch.Tensor) -> Array:
@@ -209,10 +258,11 @@ def _globals_in(path: Path, container: str) -> list[str]:
 
 
 def globals_in_zip(archive: zipfile.ZipFile) -> list[str]:
-    from io import BytesIO
+    return list(globals_of(BytesIO(read_member(archive, _pickle_in(archive)))))
 
-    info = next(i for i in archive.infolist() if i.filename == "data.pkl" or i.filename.endswith("/data.pkl"))
-    return list(globals_of(BytesIO(read_member(archive, info))))
+
+def _pickle_in(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    return next(i for i in archive.infolist() if i.filename == "data.pkl" or i.filename.endswith("/data.pkl"))
 
 
 def _replaced(node: Any, place: Keys, new: Mapping[Keys, Any], dropped: set[Keys]) -> Any:

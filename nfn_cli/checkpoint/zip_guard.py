@@ -73,6 +73,9 @@ def _check(archive: zipfile.ZipFile, size: int) -> None:
     members = archive.infolist()
     if len(members) > _MAX_MEMBERS:
         raise damaged(f"{len(members)} members are too many", "zip-bomb")
+    if members and min(info.header_offset for info in members) > 0:
+        # the end of a larger archive is cut off, and that of an archive within it was found
+        raise damaged("the zip archive is cut short: what is left begins before its first member", "truncated")
     seen: set[str] = set()
     expanded = compressed = 0
     for info in members:

@@ -6,6 +6,7 @@ import pickle
 import struct
 import sys
 import types
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,21 @@ def test_every_cut_of_a_file_is_refused_in_words(tmp_path: Path, form: str) -> N
         cut.write_bytes(whole[:length])
         with pytest.raises(NfnError):
             nfn_cli.load(cut)
+
+
+def test_a_module_whose_buffers_are_no_map_is_read_without_them(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    model[0].__dict__["_buffers"] = nn.Linear
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(model))
+    assert _groups(tmp_path / "m.pkl") == ["{±1}^4 ⋊ S_4"]
+
+
+def test_a_kernel_of_no_size_is_no_crash(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Tanh(), nn.Conv2d(4, 2, 1))
+    model[0].weight = nn.Parameter(torch.zeros(4, 2, 0, 1))
+    torch.save(model, tmp_path / "m.pt")
+    with suppress(NfnError):
+        nfn_cli.symmetry_report(tmp_path / "m.pt")
 
 
 def test_numbers_of_the_other_byte_order_are_refused(tmp_path: Path) -> None:

@@ -116,12 +116,16 @@ def _each(op: Op, name: str, default: int, count: int) -> tuple[int, ...]:
     return (int(value),) * count if isinstance(value, int) else tuple(int(n) for n in value)
 
 
+def _axes(branch: Branch) -> int:
+    return len(next(iter(branch.taps), ()))  # a kernel of size 0 has no taps
+
+
 def _stride(op: Op, branch: Branch) -> tuple[int, ...]:
-    return () if op.kind == "linear" else _each(op, "stride", 1, len(next(iter(branch.taps))))
+    return () if op.kind == "linear" else _each(op, "stride", 1, _axes(branch))
 
 
 def _origin(kind: str, branch: Branch) -> Position:
-    return () if kind == "linear" else (0,) * len(next(iter(branch.taps)))
+    return () if kind == "linear" else (0,) * _axes(branch)
 
 
 def _factor(branch: Branch, tensors: Tensors) -> FloatArray | float:
