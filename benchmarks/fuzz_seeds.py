@@ -338,6 +338,19 @@ def _in_by_out() -> list[np.ndarray]:
     return [random.normal(size=size) for size in ((3, 4), (4, 5), (5, 2))]
 
 
+def _flax(folder: Path) -> None:
+    import msgpack
+
+    def packed(array: np.ndarray) -> msgpack.ExtType:
+        return msgpack.ExtType(1, msgpack.packb((array.shape, array.dtype.name, array.tobytes()), use_bin_type=True))
+
+    layers = {
+        f"Dense_{i}": {"kernel": packed(weight), "bias": packed(np.ones(weight.shape[1]))}
+        for i, weight in enumerate(_in_by_out())
+    }
+    (folder / "m.msgpack").write_bytes(msgpack.packb({"params": layers, "step": 7}, use_bin_type=True))
+
+
 def _keras_config() -> str:
     layers = [
         {"class_name": "Dense", "config": {"name": f"dense_{i}" if i else "dense", "activation": "relu"}}
@@ -382,6 +395,7 @@ _MAKERS: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("torch-objects-pickle", "model", _pickled_module, "m.pkl"),
     ("pickle", "model", _pickled_arrays, "m.pkl"),
     ("pickle", "model", _perceptron, "m.pkl"),
+    ("flax-msgpack", "model", _flax, "m.msgpack"),
     ("keras-hdf5", "model", _keras_hdf5, "m.h5"),
     ("keras-zip", "model", _keras_zip, "m.keras"),
     ("npz", "model", _npz, "m.npz"),

@@ -45,8 +45,9 @@ class Checkpoint:
 
     Attributes:
         path: the input as the user named it (`DIR#row` and `hf://…` included).
-        container: "safetensors", "safetensors-sharded", "torch-zip", "torch-legacy", "npz", "npy", "sb3-zip",
-            "zoo-row", "onnx", "pt2", "torchscript".
+        container: "safetensors", "safetensors-sharded", "torch-zip", "torch-legacy", "torch-objects-zip",
+            "torch-objects-legacy", "torch-objects-pickle", "pickle", "npz", "npy", "sb3-zip", "zoo-row", "onnx", "pt2",
+            "torchscript", "keras-hdf5", "keras-zip", "flax-msgpack".
         tensors: name -> array, in file order; read-only and memory-mapped where the container allows. bfloat16 and
             float8 are numpy arrays with the dtypes of `ml_dtypes`. Only arrays that may be weights are here; optimizer
             state, counters of the training loop and other leftovers are listed in `left_aside`.

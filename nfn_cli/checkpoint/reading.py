@@ -41,6 +41,7 @@ _READERS: dict[str, Callable[[Path], Checkpoint]] = {
     "torchscript": _reader("torchscript_file", "read_torchscript"),
     "hdf5": _reader("keras_file", "read_hdf5"),
     "keras-zip": _reader("keras_file", "read_keras_zip"),
+    "flax": _reader("flax_file", "read_flax"),
     "sb3-zip": _reader("sb3_zip", "read_sb3"),
 }
 

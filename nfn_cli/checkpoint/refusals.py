@@ -15,11 +15,6 @@ _REASONS: dict[str, tuple[str, str, str]] = {
     "lfs-pointer": ("lfs-pointer", "this is a Git-LFS pointer, not the file itself", "run: git lfs pull"),
     "html": ("not-a-checkpoint", "this is an HTML or XML page", "download the file itself, not its web page"),
     "text": ("not-a-checkpoint", "this is text, not a checkpoint", _ARRAYS),
-    "flax": (
-        "flax-msgpack",
-        "msgpack files of Flax are not read",
-        "save the flattened parameters: safetensors.flax.save_file or numpy.savez",
-    ),
     "saved-model": ("tf-saved-model", "this is a TensorFlow SavedModel graph", f"in TensorFlow, {_ARRAYS}"),
     "protobuf": ("protobuf", "this is a protobuf message without a network (TensorFlow?)", _ARRAYS),
     "tflite": ("tflite", "TensorFlow Lite files are not read", _ARRAYS),

@@ -12,7 +12,7 @@ from nfn_cli.printable import printable
 
 Keys = tuple[Any, ...]
 
-_TRAINING_WORDS = ("optim", "scheduler", "scaler", "rng", "replay", "history", "epoch", "args", "config")
+_TRAINING_WORDS = ("optim", "opt_state", "scheduler", "scaler", "rng", "replay", "history", "epoch", "args", "config")
 _DEEPEST, _MOST_NODES = 60, 1_000_000  # of containers within each other
 
 

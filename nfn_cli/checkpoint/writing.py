@@ -63,6 +63,12 @@ def _keras(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
     return write_keras(checkpoint, out, force)
 
 
+def _flax(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
+    from nfn_cli.checkpoint.flax_file import write_flax
+
+    return write_flax(checkpoint, out, force)
+
+
 def _sb3(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
     from nfn_cli.checkpoint.sb3_zip import write_sb3
 
@@ -82,6 +88,7 @@ _WRITERS: dict[str, Writer] = {
     "pickle": _objects,
     "keras-hdf5": _keras,
     "keras-zip": _keras,
+    "flax-msgpack": _flax,
     "onnx": _onnx,
     "pt2": _archive,
     "torchscript": _archive,

@@ -103,9 +103,6 @@ KINDS = {
     "empty-file": b"",
     "lfs-pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
     "not-a-checkpoint": b"<!DOCTYPE html><html></html>",
-    # {"params": {"Dense_0": {"kernel": ((2,), "float32", 8 bytes)}}} as flax.serialization.to_bytes writes it
-    "flax-msgpack": b"\x81\xa6params\x81\xa7Dense_0\x81\xa6kernel\xc7\x15\x01\x93\x91\x02\xa7float32\xc4\x08"
-    + b"\0" * 8,
     "compressed": b"\x1f\x8b\x08\0" + b"\0" * 40,
     "bad-header": struct.pack("<Q", 2) + b"[]",
 }
