@@ -13,7 +13,12 @@ from nfn_cli.checkpoint.sharded import Shards
 from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
 
+_AROUND = ("the objects in the file state the old shapes", "save the state dict, and reduce that")
 _FIXED = {
+    **dict.fromkeys(("torch-objects-zip", "torch-objects-legacy", "torch-objects-pickle", "pickle"), _AROUND),
+    **dict.fromkeys(
+        ("keras-hdf5", "keras-zip"), ("the model states the old shapes", "save the weights as .npz, and reduce that")
+    ),
     "onnx": ("the model's nodes were written for the old shapes", "export the network from its reduced weights"),
     "pt2": ("the program in the archive holds the old shapes", "export the network from its reduced weights"),
     "torchscript": ("the code in the archive may hold the old shapes", "save the state dict, and reduce that"),
