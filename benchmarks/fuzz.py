@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork in a process that has threads may wait for them forever
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from fuzz_cases import MEMORY, Outcome, files_of, run
