@@ -11,6 +11,8 @@ from nfn_cli.errors import Refused
 
 _MOST_TENSORS = 200_000
 _DEEPEST = 60
+# modules among torch's activations that act on no unit on its own
+_NO_UNITS_ALONE = ("Softmax", "Softmax2d", "LogSoftmax", "Softmin", "MultiheadAttention", "GLU")
 _SKLEARN = "sklearn.neural_network."
 # attributes in which hand-written layers keep what training needs from one step to the next
 _PASSING = frozenset(
@@ -85,7 +87,7 @@ def activation_words(tree: Any) -> str | None:
 
 
 def activation_modules(tree: Any) -> tuple[str, ...]:
-    """Names of the activations among the modules of a tree, each once."""
+    """Names of the activations of single units among the modules of a tree, each once."""
     found: dict[str, None] = {}
     seen: set[int] = set()
     stack = [tree]
@@ -96,7 +98,7 @@ def activation_modules(tree: Any) -> tuple[str, ...]:
         seen.add(id(node))
         if is_module(node):
             module, _, name = node.kind.rpartition(".")
-            if module == "torch.nn.modules.activation":
+            if module == "torch.nn.modules.activation" and name not in _NO_UNITS_ALONE:
                 found[name] = None
             stack.extend(node.state["_modules"].values())
         else:
