@@ -102,7 +102,7 @@ def read_card(folder: Path) -> Card:
     card = Card(**record)
     try:
         known = card.model in MODELS and bool(str(card.taken))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, IndexError, TypeError, ValueError):
         known = False
     if not known:
         raise Refused("card.json names no known model, or nothing it takes", where=str(path), code="bad-card")

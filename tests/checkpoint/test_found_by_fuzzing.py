@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 import nfn_cli
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import NfnError
+from nfn_cli.predictors.card import read_card
 from nfn_cli.predictors.inr_edit import load_editor
 from nfn_cli.predictors.inr_predictor import load_inr_predictor
 from nfn_cli.predictors.predictor import load_predictor
@@ -90,6 +91,25 @@ def test_a_card_that_is_none(tmp_path: Path, load: Callable[[str], Any], text: s
     (tmp_path / "card.json").write_text(text)
     (tmp_path / "weights.safetensors").write_bytes(b"")
     assert refusal(lambda: load(str(tmp_path))).code in ("bad-card", "bad-predictor")
+
+
+def test_a_card_with_a_layer_more_than_widths(tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[2] / "models" / "generalization-cifar10gs-relu" / "card.json"
+    card = json.loads(shipped.read_text())
+
+    def chains(node: Any) -> list[Any]:
+        inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        return [
+            *([node] if isinstance(node, dict) and "widths" in node else []),
+            *(c for n in inner for c in chains(n)),
+        ]
+
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    read_card(tmp_path)  # the control: as shipped it is read
+    for chain in chains(card["takes"]):
+        chain["widths"] = chain["widths"][:-1]
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    assert refusal(lambda: read_card(tmp_path)).code == "bad-card"
 
 
 def test_a_card_of_an_editor_that_is_none(tmp_path: Path) -> None:
