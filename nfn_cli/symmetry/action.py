@@ -88,6 +88,11 @@ def source(action: Action, element: FlatElement) -> IntArray | None:
     units = np.append(element.permutation, -1)[action.unit]
     if np.array_equal(units, action.unit):
         return None
+    first = int(action.unit[0])
+    if first >= 0 and np.array_equal(action.unit, np.arange(first, first + len(units))):
+        moved: IntArray = units - first
+        if moved.min() >= 0 and moved.max() < len(units):
+            return moved  # a whole unit set, one slot for each: most axes are
     # units that stay may have several slots under one label, which this could not tell apart: they are left out
     slots = np.flatnonzero(units != action.unit)
     code = mix(action.unit[slots], action.label[slots])
