@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,8 @@ def read(path: Path = RESULTS) -> dict[str, Any]:
 
 
 def left_in(path: Path) -> dict[str, float]:
-    """Figures that benchmarks left in a file; the last of a key counts."""
-    lines: Sequence[str] = path.read_text().splitlines() if path.exists() else ()
-    return {line["key"]: line["value"] for line in map(json.loads, lines)}
+    """Figures that benchmarks left in a file. Where several commands left one, as changes of an answer, the largest counts."""
+    found: dict[str, float] = {}
+    for line in map(json.loads, path.read_text().splitlines() if path.exists() else ()):
+        found[line["key"]] = max(line["value"], found.get(line["key"], line["value"]))
+    return found
