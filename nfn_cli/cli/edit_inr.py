@@ -88,9 +88,8 @@ def edit_inr(
       nfn edit-inr zoo#0 zoo#1 --style contrast -o edited --json
     """
     from nfn_cli.checkpoint import check_outputs, save
-    from nfn_cli.checkpoint.atomic_write import check_output
     from nfn_cli.cli.jsonl import write_object
-    from nfn_cli.cli.output_files import output_files
+    from nfn_cli.cli.output_files import check_picture, output_files
     from nfn_cli.cli.render import as_they_are
     from nfn_cli.cli.session import Session, expanded
     from nfn_cli.errors import NfnError
@@ -106,10 +105,7 @@ def edit_inr(
     editor = load_editor(_name_of(style, predictor))
     _check_style(style, editor.card.style)
     if preview is not None:
-        from nfn_cli.zoo.pictures import pillow
-
-        pillow()
-        check_output(preview, force)
+        check_picture(preview, force)
     paths = list(expanded(inputs))
     targets = output_files(paths, output, _file_name, "INRs", "edit them into two folders")
     shown: list[Edited] = []

@@ -6,6 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def check_picture(path: Path, force: bool) -> None:
+    """What would be refused of a PNG to be written, before work is done for it.
+
+    Raises:
+        WrongUsage: its name says another kind of file, or it exists and `force` is off.
+        SurroundingsFailed: Pillow is missing (code "missing-extra").
+    """
+    from nfn_cli.checkpoint.atomic_write import check_output
+    from nfn_cli.errors import WrongUsage
+    from nfn_cli.printable import printable
+    from nfn_cli.zoo.pictures import pillow
+
+    if path.suffix.lower() not in (".png", ""):
+        raise WrongUsage("the picture is a PNG", where=printable(path), fix="give the name the ending .png")
+    check_output(path, force)
+    pillow()
+
+
 def output_files(paths: list[str], output: Path, name_of: Callable[[str], str], what: str, fix: str) -> dict[str, Path]:
     """One input -> `output`, unless that is a folder; several -> files in the folder `output`, made where missing.
 

@@ -45,19 +45,17 @@ def render(
       nfn render zoo#0 zoo#1 zoo#2 -o grid.png
     """
     from nfn_cli.api import render_inr
-    from nfn_cli.checkpoint.atomic_write import check_output
     from nfn_cli.cli.jsonl import write_object
+    from nfn_cli.cli.output_files import check_picture
     from nfn_cli.cli.render import as_they_are
     from nfn_cli.cli.session import Session, expanded
-    from nfn_cli.zoo.pictures import pillow
 
     session = Session("render", json)
     names = o.name_options(activation, layers, None, omega, None, None)
     given = None if coordinates is None else i.coordinates_of(coordinates)
     bounds = None if pixels is None else i.pair_of(pixels, "--range")
     shape = None if size is None else i.size_of(size)
-    check_output(output, force)
-    pillow()
+    check_picture(output, force)
     paths = list(expanded(inputs))
     tiles: list[Any] = []
     answers: list[tuple[str, Rendered]] = []

@@ -123,6 +123,13 @@ def test_what_makes_no_sense_is_said_in_one_line(tmp_path: Path, options: list[s
     assert not (tmp_path / "o.safetensors").exists()
 
 
+def test_a_picture_is_not_written_under_the_name_of_another_kind(tmp_path: Path) -> None:
+    run = nfn("render", tmp_path / "any.safetensors", "-o", tmp_path / "x.svg")
+    assert run.code == 2
+    assert "the picture is a PNG" in run.err
+    assert not (tmp_path / "x.svg").exists()
+
+
 def test_what_is_no_inr_is_not_drawn(tmp_path: Path) -> None:
     wide, broken, png = tmp_path / "wide.safetensors", tmp_path / "nan.safetensors", tmp_path / "o.png"
     weights = {"layers.0.weight": np.ones((4, 2), np.float32), "layers.1.weight": np.ones((5, 4), np.float32)}
