@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tokenize
 import zipfile
 from collections.abc import Callable
@@ -76,8 +77,7 @@ def read_npz(path: Path) -> Checkpoint:
                 continue
             else:
                 if array.dtype.kind in "US" and array.size == 1:
-                    word = array.reshape(-1)[0]
-                    words[name] = word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word)
+                    words[name] = _word(array)
                 left_aside.append(f"{printable(name)}: {array.dtype.name} array, not numbers")
             members.append(Member(info.filename, info.compress_type, kept=read_member(archive, info)))
     names = without_wrapper_prefix(stored)
@@ -90,6 +90,14 @@ def read_npz(path: Path) -> Checkpoint:
         left_aside=tuple(left_aside),
         payload=Origin((path,), tensors, MappingProxyType(names), tuple(members)),
     )
+
+
+def _word(array: Array) -> str:
+    """The one text of an array; "" where its numbers are no characters, which NumPy would make a broken string of."""
+    if array.dtype.kind == "S":
+        return bytes(array.reshape(-1)[0]).decode("utf-8", "replace")
+    codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    return str(array.reshape(-1)[0]) if not len(codes) or int(codes.max()) <= sys.maxunicode else ""
 
 
 def write_npy(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:

@@ -102,13 +102,13 @@ def _check(options: NameOptions) -> None:
 def _leftover_notes(loose: list[str], checkpoint: Checkpoint, weighted: Sequence[Layer]) -> tuple[str, ...]:
     """Tensors outside every layer may stay only where they cannot stand between hidden units."""
     sizes = {layer.size_out for layer in weighted} | {layer.size_in for layer in weighted}
-    hidden = {a.size_out for a in weighted for b in weighted if a is not b and b.size_in % a.size_out == 0}
+    hidden = {a.size_out for a in weighted for b in weighted if a is not b and b.size_in % max(1, a.size_out) == 0}
     notes = []
     for name in loose:
         shape = checkpoint.tensors[name].shape
         stray = bool(words_of((name,)) & _STRAY)
         matrix = sum(size > 1 for size in shape) > 1 and set(shape) & {s for s in sizes if s > 8}
-        if not stray and (matrix or set(shape) & (hidden - {1})):
+        if not stray and (matrix or set(shape) & (hidden - {0, 1})):
             raise Refused(
                 f"a tensor of shape {tuple(shape)} that is part of no layer",
                 where=printable(name),

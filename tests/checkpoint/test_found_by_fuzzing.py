@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +265,18 @@ def test_torch_tensors_whose_hooks_are_no_hooks_are_not_written(tmp_path: Path) 
 
     with (tmp_path / "m.pt").open("wb") as handle:
         assert refusal(lambda: save_tree({"w": weight}, handle, True)).code == "unsupported-tensor"
+
+
+def test_text_of_numbers_that_are_no_characters(tmp_path: Path) -> None:
+    words = {"good": np.array("tanh"), "bad": np.frombuffer(np.full(4, 0x7FFFFFFF, "<u4").tobytes(), "<U4").reshape(())}
+    for name, word in words.items():
+        np.savez(tmp_path / f"{name}.npz", **{"0.weight": np.ones((4, 3)), "0.bias": np.ones(4), "activation": word})
+    assert nfn_cli.load(tmp_path / "good.npz").hints.activation == "tanh"
+    assert nfn_cli.load(tmp_path / "bad.npz").hints.activation is None
+
+
+def test_a_loose_vector_beside_a_layer_without_units(tmp_path: Path) -> None:
+    shapes = {"fc1.weight": (0, 3), "fc2.weight": (2, 0), "own": (5,)}
+    torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "m.pt")
+    with suppress(NfnError):
+        nfn_cli.open_model(tmp_path / "m.pt", nfn_cli.NameOptions(activation="relu"))
