@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nfn_cli.checkpoint.atomic_write import atomic_output
-from nfn_cli.checkpoint.dtypes import cast_back, numpy_dtype
+from nfn_cli.checkpoint.dtypes import cast_back, numpy_dtype, safetensors_name
 from nfn_cli.checkpoint.hint_words import hints_in
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
@@ -23,10 +23,21 @@ from nfn_cli.errors import Refused, SurroundingsFailed
 from nfn_cli.printable import printable
 
 _ARRAY, _CHUNKED = 1, "__msgpack_chunked_array__"
-_DTYPES = {
-    "float16": "F16", "float32": "F32", "float64": "F64", "bfloat16": "BF16", "int8": "I8", "int16": "I16", "int32": "I32",
-    "int64": "I64", "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL",
-}  # fmt: skip
+_NAMES = (
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+)
+_DTYPES = {**{name: safetensors_name(np.dtype(name)) for name in _NAMES}, "bfloat16": "BF16"}
 
 
 def read_flax(path: Path) -> Checkpoint:
@@ -112,8 +123,7 @@ def _entry(code: int, data: bytes) -> Any:
     element = numpy_dtype(_DTYPES[dtype])
     if any(n < 0 for n in sizes) or int(np.prod(sizes, dtype=object)) * element.itemsize != len(numbers):
         raise ValueError
-    steps = np.cumprod((1, *sizes[:0:-1]), dtype=object)[::-1] if sizes else ()
-    array = StoredTensor("", _DTYPES[dtype], sizes, tuple(int(n) for n in steps), 0).view(numbers)
+    array = StoredTensor.dense("", _DTYPES[dtype], sizes).view(numbers)
     array.flags.writeable = False
     return array
 

@@ -75,10 +75,7 @@ def read_keras_zip(path: Path) -> Checkpoint:
     datasets, _ = _content(BytesIO(weights), len(weights))
     layers = layers_of(_parsed(said))
     placed, left_aside = _placed(datasets)
-    tensors = {name: tensor.view(_slice(weights, placed.places[name])) for name, tensor in placed.stored.items()}
-    for array in tensors.values():
-        array.flags.writeable = False
-    return _checkpoint(path, "keras-zip", placed, tensors, layers, left_aside)
+    return _checkpoint(path, "keras-zip", placed, placed.tensors(weights), layers, left_aside)
 
 
 def write_keras(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
@@ -222,9 +219,7 @@ def _dataset(path: tuple[str, ...], entry: Any, size: int) -> _Dataset | None:
             fix="save the model again with Keras",
             code="unsupported-tensor",
         )
-    strides = tuple(int(n) for n in np.cumprod((1, *shape[:0:-1]), dtype=object)[::-1]) if shape else ()
-    name = "/".join(path)
-    return _Dataset(path, StoredTensor(name, safetensors_name(dtype), shape, strides, 0), (start, length))
+    return _Dataset(path, StoredTensor.dense("/".join(path), safetensors_name(dtype), shape), (start, length))
 
 
 def _placed(datasets: list[_Dataset]) -> tuple[Placed, tuple[str, ...]]:

@@ -121,7 +121,7 @@ def _named(tree: Any) -> tuple[dict[str, StoredTensor], Hints, tuple[str, ...], 
     found = named_tensors(plain, StoredTensor)
     if not found.tensors:
         raise Refused("a pickle of Python values without tensors or arrays", code="plain-pickle")
-    stored = {name: tensor for name, (_, tensor) in found.tensors.items()}
+    stored = found.leaves
     names: dict[int, str] = {}
     for name, tensor in stored.items():
         names.setdefault(id(tensor), name)

@@ -17,31 +17,9 @@ _SKLEARN = "sklearn.neural_network."
 # attributes in which hand-written layers keep what training needs from one step to the next
 _PASSING = frozenset(
     (
-        *(
-            "cache",
-            "grad",
-            "grads",
-            "gradient",
-            "gradients",
-            "momentum",
-            "velocity",
-            "delta",
-            "deltas",
-            "input",
-            "inputs",
-        ),
-        *(
-            "output",
-            "outputs",
-            "dw",
-            "db",
-            "dweights",
-            "dbiases",
-            "d_weights",
-            "d_biases",
-            "grad_weights",
-            "grad_biases",
-        ),
+        *("cache", "grad", "grads", "gradient", "gradients", "momentum", "velocity", "delta", "deltas"),
+        *("input", "inputs", "output", "outputs", "dw", "db", "dweights", "dbiases", "d_weights", "d_biases"),
+        *("grad_weights", "grad_biases"),
     )
 )
 
@@ -154,7 +132,7 @@ class _Plain:
         """Parameters, lasting buffers, then those of the modules within, as `Module.state_dict` names them."""
         state = module.state
         passing = state.get("_non_persistent_buffers_set")
-        without = set(filter(_is_text, passing.listed)) if isinstance(passing, Object) else set()
+        without = {name for name in passing.listed if isinstance(name, str)} if isinstance(passing, Object) else set()
         buffers = state.get("_buffers")
         lasting = {k: v for k, v in buffers.items() if k not in without} if isinstance(buffers, dict) else {}
         own = {**state["_parameters"], **lasting}
@@ -169,18 +147,10 @@ class _Plain:
         return found
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 def _text(key: Any) -> str:
-    return (
-        key if isinstance(key, str) else key.name if isinstance(key, Class) else str(key) if _plain(key) else "object"
-    )
-
-
-def _plain(key: Any) -> bool:
-    return not isinstance(key, Object)
+    if isinstance(key, Class):
+        return key.name
+    return "object" if isinstance(key, Object) else str(key)
 
 
 def _endless() -> Refused:

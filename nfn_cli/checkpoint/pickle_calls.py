@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nfn_cli.checkpoint.dtypes import safetensors_name
 from nfn_cli.checkpoint.pickle_values import Blob, Class, Object, Storage
 from nfn_cli.checkpoint.storage import StoredTensor, integers
 from nfn_cli.errors import Refused
@@ -27,9 +28,9 @@ _STORAGES = {
     "CharStorage": "I8", "ShortStorage": "I16", "IntStorage": "I32", "LongStorage": "I64", "BoolStorage": "BOOL",
 }  # fmt: skip
 _ELEMENTS = {
-    "f2": "F16", "f4": "F32", "f8": "F64", "i1": "I8", "i2": "I16", "i4": "I32", "i8": "I64", "u1": "U8", "u2": "U16",
-    "u4": "U32", "u8": "U64", "b1": "BOOL",
-}  # fmt: skip
+    code: safetensors_name(np.dtype(code))
+    for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
+}
 ARRAY, ELEMENT = "numpy.ndarray", "numpy.dtype"
 JOBLIB_ARRAY = "joblib.numpy_pickle.NumpyArrayWrapper"
 # Calling these is how a pickle runs a program. Nothing here would run it, but the file stays dangerous for others, and
@@ -133,11 +134,10 @@ def _array(shape: Any, element: Any, fortran: bool, numbers: Any, blobs: dict[st
         raise Refused("the numbers have their highest byte first", fix="save it as little-endian", code="byte-order")
     if isinstance(numbers, str):  # as Python 2 wrote them
         numbers = numbers.encode("latin-1")
-    steps = np.cumprod((1, *(sizes if fortran else sizes[::-1])), dtype=np.float64)[:-1]
-    if steps.size and not steps.max() < 2.0**48:
+    made = StoredTensor.dense(_kept(numbers, blobs), dtype, sizes, fortran)
+    if any(step >= 1 << 48 for step in made.strides):
         raise ValueError
-    strides = tuple(int(step) for step in (steps if fortran else steps[::-1]))
-    return StoredTensor(_kept(numbers, blobs), dtype, sizes, strides, 0)
+    return made
 
 
 def _kept(numbers: Any, blobs: dict[str, Blob]) -> str:

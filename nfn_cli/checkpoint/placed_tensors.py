@@ -33,20 +33,22 @@ class Placed:
     places: Mapping[str, tuple[int, int]]
     loose: Mapping[str, bytes]
 
-    def tensors(self, path: Path) -> dict[str, Array]:
-        """Read-only arrays by name, memory-mapped.
+    def tensors(self, source: Path | bytes) -> dict[str, Array]:
+        """Read-only arrays by name, memory-mapped where the source is a file and not its bytes.
 
         Raises:
             Refused: a tensor does not fit into its bytes.
         """
-        storages = {member: self._mapped(path, member) for member in {t.member for t in self.stored.values()}}
+        storages = {member: self._storage(source, member) for member in {t.member for t in self.stored.values()}}
         return {name: _aligned(tensor.view(storages[tensor.member])) for name, tensor in self.stored.items()}
 
-    def _mapped(self, path: Path, member: str) -> Any:
+    def _storage(self, source: Path | bytes, member: str) -> Any:
         if member not in self.places:
             return self.loose[member]
         start, length = self.places[member]
-        return np.memmap(path, np.uint8, "r", start, (length,)) if length else b""
+        if isinstance(source, bytes):
+            return source[start : start + length]
+        return np.memmap(source, np.uint8, "r", start, (length,)) if length else b""
 
     def write(
         self, path: Path, before: Mapping[str, Array], after: Mapping[str, Array], out: Path, force: bool

@@ -8,7 +8,9 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,13 @@ class StoredTensor:
     strides: tuple[int, ...]
     offset: int
     requires_grad: bool = False
+
+    @classmethod
+    def dense(cls, member: str, dtype: str, shape: tuple[int, ...], fortran: bool = False) -> StoredTensor:
+        """A tensor that has its storage to itself, the last axis (the first, if `fortran`) running fastest."""
+        inner = shape[:-1] if fortran else shape[:0:-1]
+        steps = tuple(accumulate(inner, mul, initial=1)) if shape else ()
+        return cls(member, dtype, shape, steps if fortran else steps[::-1], 0)
 
     def view(self, storage: bytes | bytearray | memoryview | Array) -> Array:
         """The tensor in its storage, sharing memory.
