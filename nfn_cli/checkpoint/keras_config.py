@@ -113,7 +113,12 @@ def _activation(layer: KerasLayer) -> str:
 
 def _refuse_unknown(layer: KerasLayer) -> None:
     if _RECURRENT.fullmatch(layer.kind):
-        raise Refused("a recurrent network, which is not analysed", where=printable(layer.name), code="recurrent")
+        raise Refused(
+            "a recurrent network, which is not analysed",
+            where=printable(layer.name),
+            fix="export the model to ONNX: what is recurrent is then frozen and the rest analysed",
+            code="recurrent",
+        )
     known = layer.kind in (*_WEIGHTED, *_NORMS, "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax")
     channels_first = layer.settings.get("data_format") == "channels_first"
     if not known and not _NEUTRAL.fullmatch(layer.kind):
