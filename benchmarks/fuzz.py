@@ -44,7 +44,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=STRANGERS, help="checkpoints of strangers, used where small")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
     parser.add_argument("--replay", type=int, help="one case, with its traceback")
-    parser.add_argument("--coverage-guided", type=float, metavar="SECONDS", help="atheris on the parsers of bytes")
+    parser.add_argument("--coverage-guided", type=float, metavar="SECONDS", help="atheris, over all containers")
+    parser.add_argument("--only", action="append", default=[], metavar="CONTAINER", help="with --coverage-guided")
     parser.add_argument(
         "--through-cli", action="store_true", help="the installed command, a real process for each case"
     )
@@ -52,8 +53,8 @@ def main() -> None:
     if options.coverage_guided:
         from fuzz_coverage import guided
 
-        guided(options.coverage_guided, options.keep)
-        return
+        strangers = options.data if options.data.is_dir() else None
+        sys.exit(0 if guided(options.coverage_guided, options.keep, strangers, options.only) else 1)
     known = seeds(options.data if options.data.is_dir() else None, ROOT / "models")
     if options.through_cli:
         _through_cli(known, options)

@@ -35,16 +35,21 @@ def files_of(number: int, run_seed: int, seeds: list[Seed]) -> tuple[Seed, dict[
     kinds = sorted({seed.container for seed in seeds})
     kind = draw.choice(kinds)
     seed = draw.choice([s for s in seeds if s.container == kind])
-    files = dict(seed.files)
+    return seed, changed_files(seed.files, seed.entry, draw)
+
+
+def changed_files(files: dict[str, bytes], entry: str, draw: random.Random) -> dict[str, bytes]:
+    """One to three changes, mostly of what the user names."""
+    files = dict(files)
     for _ in range(draw.choice([1, 1, 1, 2, 3])):
-        name = draw.choice(sorted(files)) if seed.entry == "" or draw.random() < 0.2 else seed.entry
+        name = draw.choice(sorted(files)) if entry == "" or draw.random() < 0.2 else entry
         name = name if name in files else draw.choice(sorted(files))
         files[name] = changed(files[name], draw)
         if draw.random() < 0.01:
             files.pop(name)
         if not files:
             files = {name: changed_bytes(b"", draw)}
-    return seed, files
+    return files
 
 
 def run(number: int, run_seed: int, seed: Seed, folder: Path, out: Path) -> Outcome:

@@ -1,4 +1,4 @@
-"""checkpoint/finite.py: whether weights hold NaN or infinity. One pass in small pieces; knows arrays, no file."""
+"""checkpoint/finite.py: whether weights hold NaN, infinity, or what cannot be squared. Knows arrays, no file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
 
 _PIECE = 1 << 17  # elements per piece: stays in the second-level cache, whatever the tensor's size
+_LARGEST = 2.0**400  # norms and products of a few of these are still numbers of float64; no smaller type reaches it
 
 
 def check_finite(checkpoint: Checkpoint, names: Iterable[str] | None = None) -> None:
-    """Refuse a checkpoint whose named tensors (default: all) hold NaN or infinity.
+    """Refuse a checkpoint whose named tensors (default: all) hold NaN, infinity, or numbers beyond 2^400.
 
     Raises:
-        Refused: with code "non-finite-weights", naming the first such tensor and how many values are bad.
+        Refused: with code "non-finite-weights" or "weights-too-large", naming the first such tensor and how many values are bad.
     """
     for name in checkpoint.tensors if names is None else names:
         nan, infinite = _count_bad(checkpoint.tensors[name])
@@ -30,6 +31,14 @@ def check_finite(checkpoint: Checkpoint, names: Iterable[str] | None = None) -> 
                 fix="use a checkpoint from before the training diverged",
                 code="non-finite-weights",
             )
+        large = _count_large(checkpoint.tensors[name])
+        if large:
+            raise Refused(
+                f"{large} of {checkpoint.tensors[name].size} weights are larger than 10^120, too large for their squares",
+                where=printable(name),
+                fix="use a checkpoint from before the training diverged",
+                code="weights-too-large",
+            )
 
 
 def _count_bad(array: Array) -> tuple[int, int]:
@@ -39,6 +48,12 @@ def _count_bad(array: Array) -> tuple[int, int]:
     nan = sum(int(np.count_nonzero(np.isnan(_plain(piece)))) for piece in _pieces(array))
     infinite = sum(int(np.count_nonzero(np.isinf(_plain(piece)))) for piece in _pieces(array))
     return nan, infinite
+
+
+def _count_large(array: Array) -> int:
+    if array.dtype.kind not in "fc" or float(np.finfo(array.dtype).max) < _LARGEST:
+        return 0
+    return sum(int(np.count_nonzero(np.abs(piece) > _LARGEST)) for piece in _pieces(array))
 
 
 def _all_finite(piece: Array) -> bool:

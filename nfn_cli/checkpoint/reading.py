@@ -62,6 +62,8 @@ def load(source: str | Path) -> Checkpoint:
         checkpoint = _load(text)
         if not checkpoint.tensors:
             raise Refused("the file holds no tensors", code="no-tensors")
+        if any("\ud800" <= letter <= "\udfff" for name in checkpoint.tensors for letter in name):
+            raise Refused("the name of a tensor is not valid Unicode", code="bad-name")
     except NfnError as error:
         raise error.located(printable(text)) from None
     except OSError as error:

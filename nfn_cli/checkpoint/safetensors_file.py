@@ -23,6 +23,7 @@ from nfn_cli.checkpoint.mapped_tensors import MappedFile, MappedTensors, RecentW
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
 from nfn_cli.checkpoint.wrapper_prefix import without_wrapper_prefix
+from nfn_cli.checkpoint.write_behind import write_behind
 from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
 
@@ -30,6 +31,7 @@ MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 _METADATA = "__metadata__"
 _MOST_TENSORS = 200_000
 _PIECE = 1 << 20  # entries of a computed tensor that are written at a time
+_BEHIND = 1 << 24  # bytes from which on writing is done beside computing
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,14 @@ def write_tensors(
     text += b" " * (-len(text) % 8)
     handle.write(struct.pack("<Q", len(text)))
     handle.write(text)
+    pieces = _bytes_of(layout, tensors)
+    if position > _BEHIND:
+        write_behind(handle, pieces)
+    else:
+        handle.writelines(pieces)
+
+
+def _bytes_of(layout: Mapping[str, tuple[str, Entry]], tensors: Mapping[str, Array]) -> Iterator[memoryview]:
     for name, (_, entry) in layout.items():
         for array in _pieces(tensors, name, entry.shape):
             try:
@@ -173,7 +183,7 @@ def write_tensors(
             except Refused as error:
                 raise error.located(printable(name)) from None
             if array.size:
-                handle.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+                yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _pieces(tensors: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Iterator[Array]:

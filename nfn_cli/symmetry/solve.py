@@ -88,7 +88,7 @@ def find_symmetry(networks: Sequence[Network], aliases: Mapping[str, str] | None
     shapes = {name: tuple(shape) for network in networks for name, shape in network.graph.parameter_shapes.items()}
     unsplit: frozenset[int] = frozenset()
     while True:
-        system = System(shapes, dict(aliases or {}), unsplit=unsplit)
+        system = System(dict(shapes), dict(aliases or {}), unsplit=unsplit)
         first_axis, opaque = [], []
         for network in networks:
             first_axis.append(len(system.axes))

@@ -29,7 +29,7 @@ class Incidence:
         signed: whether the axis' sign multiplies the tensor.
         offset: ε of a batch norm's variance.
         phase: π/ω where a phase count is added to a bias, else 0.
-        use: number of the op, to notice tensors that several ops share.
+        use: the op's number and the name it reads the tensor by, to notice tensors that are read more than once.
         groups: 1, or the number of groups of a convolution whose axis 1 is meant: `axis` then has groups · length slots,
             and row r of axis 0 reads those of its own group.
     """
@@ -41,7 +41,7 @@ class Incidence:
     signed: bool
     offset: float = 0.0
     phase: float = 0.0
-    use: int = 0
+    use: tuple[int, str] = (0, "")
     groups: int = 1
 
 
@@ -58,8 +58,8 @@ class Membership:
 class System:
     """Nodes, equations between nodes, and incidences. Mutable: the rules write into it, `solve` reads it."""
 
-    shapes: Mapping[str, tuple[int, ...]]
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]]
+    aliases: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 1))
     edges: dict[str, list[tuple[IntArray, IntArray]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     relations: dict[str, list[Relation]] = field(default_factory=lambda: {"scale": [], "sign": []})
@@ -178,6 +178,17 @@ class System:
         self.tie("scale", left.scale[same], right.scale[same])
         self.relate("scale", (left.scale[~same], a[~same]), (right.scale[~same], -b[~same]))
 
+    def read_apart(self, parameters: Mapping[str, str]) -> dict[str, str]:
+        """Role -> name, where a tensor that has several roles in one op goes by a name of its own in each."""
+        names: dict[str, str] = {}
+        for role, name in parameters.items():
+            other = name
+            if name in names.values():
+                other = f"{name}\0{role}"
+                self.shapes[other], self.aliases[other] = self.shapes[name], self.aliases.get(name, name)
+            names[role] = other
+        return names
+
     def shape(self, tensor: str) -> tuple[int, ...]:
         return self.shapes[tensor]
 
@@ -205,8 +216,9 @@ class System:
             raise Refused(
                 f"axis {dim} has length {size}, the network needs {len(axis)}", where=tensor, code="shape-mismatch"
             )
-        tensor = self.aliases.get(tensor, tensor)
-        self.incidences.append(Incidence(tensor, dim, axis, exponent, signed, offset, phase, self.use, groups))
+        stored = self.aliases.get(tensor, tensor)
+        use = (self.use, tensor)
+        self.incidences.append(Incidence(stored, dim, axis, exponent, signed, offset, phase, use, groups))
 
     def incident_vector(self, tensor: str, axis: Axis | int | None, exponent: int = 0, **how: object) -> None:
         """`incident` for a tensor that is a vector up to axes of length 1."""
@@ -215,8 +227,8 @@ class System:
         self.incident(tensor, dim, axis, exponent, **how)  # type: ignore[arg-type]
 
     def tie_shared_tensors(self) -> None:
-        """A tensor that several ops read must change in one way for all."""
-        by_tensor: dict[str, dict[int, list[Incidence]]] = {}
+        """A tensor that several ops read, or one op in several roles, must change in one way for all."""
+        by_tensor: dict[str, dict[tuple[int, str], list[Incidence]]] = {}
         for incidence in self.incidences:
             uses = by_tensor.setdefault(incidence.tensor, {})
             # a phase count moves a bias on behalf of the op that reads it, it is not a further reader

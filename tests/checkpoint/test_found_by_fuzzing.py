@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,12 +18,14 @@ from safetensors.numpy import load_file, save_file
 import nfn_cli
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.errors import NfnError
+from nfn_cli.graph.model import Graph, GraphInput, Network, Op
 from nfn_cli.predictors.card import read_card
 from nfn_cli.predictors.inr_edit import load_editor
 from nfn_cli.predictors.inr_predictor import load_inr_predictor
 from nfn_cli.predictors.predictor import load_predictor
 from nfn_cli.symmetry import write_element
 from nfn_cli.symmetry.element_file import read_element
+from nfn_cli.symmetry.solve import find_symmetry
 from nfn_cli.zoo.images import read_images
 from nfn_cli.zoo.network_inputs import read_inputs
 from nfn_cli.zoo.open_zoo import open_zoo
@@ -280,3 +283,30 @@ def test_a_loose_vector_beside_a_layer_without_units(tmp_path: Path) -> None:
     torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "m.pt")
     with suppress(NfnError):
         nfn_cli.open_model(tmp_path / "m.pt", nfn_cli.NameOptions(activation="relu"))
+
+
+def test_a_pickled_name_with_half_a_character(tmp_path: Path) -> None:
+    for name in ("\u00e9", "\ud800"):
+        (tmp_path / "m.pkl").write_bytes(pickle.dumps({"fc1": np.ones((4, 3)), name: np.ones((2, 4))}))
+        if name == "\ud800":
+            assert refusal(lambda: nfn_cli.load(tmp_path / "m.pkl")).code == "bad-name"
+        else:
+            assert len(nfn_cli.load(tmp_path / "m.pkl").tensors) == 2
+
+
+@pytest.mark.parametrize(("size", "code"), [(1e100, ""), (1e130, "weights-too-large")])
+def test_weights_that_overflow_once_they_are_moved(size: float, code: str) -> None:
+    arrays = {"fc1.weight": np.ones((4, 3)), "fc1.bias": np.ones(4), "fc2.weight": np.full((2, 4), size)}
+    checkpoint, options = Checkpoint("x", "npz", arrays), nfn_cli.NameOptions(activation="relu")
+    if code:
+        assert refusal(lambda: nfn_cli.symmetry_report(checkpoint, options)).code == code
+    else:
+        assert nfn_cli.symmetry_report(checkpoint, options).passed
+
+
+@pytest.mark.parametrize("length", [0, 4])
+def test_a_stored_graph_whose_pictures_have_no_rows(length: int) -> None:
+    ops = (Op("conv", ("x",), "y", {"weight": "w"}, {"out_axis": 0, "in_axis": 1}),)
+    graph = Graph((GraphInput("x", (None, 1, length, 4)),), ops, ("y",), {"w": (2, 1, 3, 3)})
+    network = Network("", "cnn", graph, (), "the stored graph")
+    assert find_symmetry([network]).unit_sets == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import factorial, log10
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from nfn_cli.canonical import CanonicalOptions, canonicalize
 from nfn_cli.checkpoint import Checkpoint
 from nfn_cli.errors import Refused
+from nfn_cli.graph.model import Network
 from nfn_cli.symmetry import act, random_element, read_element, symmetry_report, write_element
 from nfn_cli.symmetry.element_file import GroupElement
 from nfn_cli.symmetry.report import _Trial
@@ -132,6 +134,26 @@ def test_tied_tensors_change_together() -> None:
     source = Checkpoint("x", "safetensors", tied, aliases={"layers.1.weight": "layers.0.weight"})
     moved = act(random_element(source, [network], seed=1), source, [network])
     assert np.array_equal(moved.tensors["layers.1.weight"], moved.tensors["layers.0.weight"])
+
+
+def one_tensor_as(*roles: str) -> tuple[Network, Tensors]:
+    """A CNN in which one tensor has several roles in the first batch norm."""
+    network, tensors = cnn(0, "relu")
+    norm = next(op for op in network.graph.ops if op.kind == "batch_norm")
+    shared = norm.parameters["running_var"]
+    changed = replace(norm, parameters={**norm.parameters, **dict.fromkeys(roles, shared)})
+    ops = tuple(changed if op is norm else op for op in network.graph.ops)
+    return replace(network, graph=replace(network.graph, ops=ops)), tensors
+
+
+@pytest.mark.parametrize("role", ["bias", "weight", "running_mean"])
+def test_a_tensor_with_two_roles_in_one_op_changes_in_one_way(role: str) -> None:
+    """A variance goes with c² and with ε, a bias and a gain with a magnitude of their own, a mean with a sign."""
+    network, tensors = one_tensor_as(role)
+    report = symmetry_report(checkpoint(tensors), [network])
+    apart = symmetry_report(checkpoint(tensors), [cnn(0, "relu")[0]])
+    assert report.passed
+    assert report.networks[0].continuous_dimension < apart.networks[0].continuous_dimension
 
 
 @pytest.mark.parametrize("kind", ["cnn-relu", "mlp-sin", "normalized-tanh"])

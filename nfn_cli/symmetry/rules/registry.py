@@ -6,6 +6,7 @@ What no rule knows is pinned on all sides and listed as opaque: it costs symmetr
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,6 +48,7 @@ def factor_rule(*kinds: str) -> Callable[[FactorRule], FactorRule]:
 
 
 def apply_rule(op: Op, inputs: list[tuple[Entry, ...]], system: System) -> tuple[Entry, ...]:
+    op = replace(op, parameters=system.read_apart(op.parameters))
     if op.kind in FACTOR_RULES:
         return FACTOR_RULES[op.kind](op, inputs, system)
     return RULES.get(op.kind, opaque)(op, [settled(value, system) for value in inputs], system)
@@ -73,6 +75,8 @@ def alone(part: Factor, system: System) -> Plain:
 
 def common(axis: Axis, system: System) -> Axis:
     """Magnitudes and signs made equal all along an axis, as an axis of length 1 that carries them; its units stay free."""
+    if not len(axis):
+        return system.fixed(1)
     first, others = axis.taken(np.zeros(len(axis) - 1, np.int64), 0), axis.taken(np.arange(1, len(axis)), 0)
     system.tie("sign", first.sign, others.sign)
     system.tie_scales(first, 1, others, 1)
