@@ -17,8 +17,9 @@ from nfn_cli.graph.foreign import refuse_foreign
 from nfn_cli.graph.layers import Layer, find_layers
 from nfn_cli.graph.model import Graph, GraphInput, Network, Op
 from nfn_cli.graph.names import words_of
+from nfn_cli.graph.runs import Run
 from nfn_cli.graph.told import Told
-from nfn_cli.graph.wiring import Run, chain, is_part_of, wire
+from nfn_cli.graph.wiring import chain, is_part_of, wire
 from nfn_cli.printable import printable
 
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
@@ -163,13 +164,14 @@ class _Build:
                 ends_network = last and run not in self.read
                 if position:
                     value = self._between(run.layers[position - 1], layer, value)
+                bare = f"v{len(self.ops)}"
                 value = self._layer(layer, value, None if ends_network else following, ends_network, last)
             if self._residual(run):
                 assumed: dict[str, object] = {} if self.options.residual == "yes" else {"assumed": True}
                 value = self._op("add", [block_input, value], None, **assumed)
             ends[id(run)] = value
-            if run not in self.read:
-                outputs.append(value)
+            if run not in self.read or run.kept:
+                outputs.extend(dict.fromkeys((bare, value)) if run.kept else (value,))
         shapes = {
             tensor: tuple(self.checkpoint.tensors[tensor].shape) for op in self.ops for tensor in op.parameters.values()
         }
@@ -202,6 +204,9 @@ class _Build:
                 shape=(0, first.size_in),
                 reason=f"{first.label}: the order of the joined branches is unknown",
             )
+        if run.doubtful:
+            others = " or ".join(dict.fromkeys(other.last.label for other in run.doubtful))
+            self.notes.append(f"{first.label} may read {others}, or several of them: what it may read stays in place")
         if run.source is None:
             spatial: tuple[None, ...] = (None,) * len(first.kernel)
             return self._input((None, first.size_in, *spatial))

@@ -1,7 +1,7 @@
 """graph/wiring.py: layers in natural order -> runs, and which run feeds which. Knows names and sizes; builds no graph.
 
-A run is a sequence of layers that follow each other. A wrong junction would claim symmetries that are not there, while a
-missing one only costs some, so runs are joined on evidence and otherwise stand alone.
+A wrong junction would claim symmetries that are not there, and so would a missing one. Runs are joined on evidence; what
+may be read in a second way is left to doubts.py.
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from nfn_cli.errors import Refused
+from nfn_cli.graph.doubts import with_doubts
 from nfn_cli.graph.layers import Layer, with_norms
 from nfn_cli.graph.names import stem_and_number, words_of
+from nfn_cli.graph.runs import CLASSES, Run, depends, follows, root
 
-_CLASSES: tuple[frozenset[str], ...] = (
-    frozenset({"policy", "pi", "actor", "action", "actions", "mu"}),
-    frozenset({"value", "vf", "critic", "v"}),
-)
 _FRONT = frozenset(
     {
         "encoder",
@@ -73,46 +70,6 @@ _WHOLE = frozenset(
 )
 
 
-@dataclass(eq=False)
-class Run:
-    """Layers one after another.
-
-    Attributes:
-        layers: weights in order, each with its normalizations.
-        source: the run whose output it reads; None where it reads an input.
-        join: "direct", "concat" (source and a further input), or "branches" (several sources).
-        branches: the sources of a "branches" join.
-    """
-
-    layers: list[Layer]
-    source: Run | None = None
-    join: str = "direct"
-    branches: list[Run] = field(default_factory=list)
-
-    @property
-    def first(self) -> Layer:
-        return self.layers[0]
-
-    @property
-    def last(self) -> Layer:
-        return self.layers[-1]
-
-    @property
-    def words(self) -> frozenset[str]:
-        return words_of(self.first.module) | {stem_and_number(t)[0].lower() for t in self.first.module}
-
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        return [(layer.size_in, layer.size_out) for layer in self.layers]
-
-
-def follows(before: Layer, after: Layer) -> bool:
-    """Whether `after` can read what `before` makes (a convolution may be flattened into a linear layer)."""
-    if before.kind == "conv" and after.kind == "linear":
-        return after.size_in % before.size_out == 0
-    return before.kind == after.kind and before.size_out == after.size_in
-
-
 def wire(layers: Sequence[Layer]) -> list[list[Run]]:
     """Networks as lists of runs, sources first.
 
@@ -122,7 +79,7 @@ def wire(layers: Sequence[Layer]) -> list[list[Run]]:
     weighted = _with_norms_attached(layers)
     networks: list[list[Run]] = []
     for scope in _scopes(weighted):
-        found = _networks(_joined(_runs(scope)))
+        found = _networks(with_doubts(_joined(_runs(scope))))
         _refuse_fragments(found)
         networks.extend(found)
     return networks
@@ -250,23 +207,58 @@ def _runs(layers: Sequence[Layer]) -> list[Run]:
     for layer in layers:
         stem = stem_and_number(layer.module[-1])[0] if layer.module else ""
         families.setdefault((layer.module[:-1], stem), []).append(layer)
-    runs: list[Run] = []
-    for family in families.values():
-        current = Run([family[0]])
-        runs.append(current)
-        for before, after in itertools.pairwise(family):
-            if follows(before, after):
-                current.layers.append(after)
-                continue
-            restarts = after.size_in == current.first.size_in
-            following = Run([after])
-            if not restarts and _is_concatenation(before, after, current.first.size_in):
-                following.source, following.join = current, "concat"
-            elif not restarts and before.size_in != after.size_in:
-                raise _misfit(before, after)
-            current = following
-            runs.append(current)
+    runs = [run for family in families.values() for run in _family_runs(family)]
     return sorted(runs, key=lambda run: run.first.key)
+
+
+def _family_runs(family: list[Layer]) -> list[Run]:
+    try:
+        return _cut(family)
+    except Refused:
+        by_digits = sorted(family, key=lambda layer: [int(digit) for digit in str(layer.number or 0)])
+        if by_digits == family:
+            raise
+        try:
+            return _cut(by_digits)  # fc1, fc21, fc22, fc3: the heads 1 and 2 of the second layer
+        except Refused:
+            pass
+        raise
+
+
+def _cut(family: Sequence[Layer]) -> list[Run]:
+    """Cut where a layer does not follow the one before it; what reads the same units as the one before is its sibling."""
+    current = Run([family[0]])
+    runs, siblings = [current], [current]
+    for before, after in itertools.pairwise(family):
+        following = Run([after])
+        if follows(before, after):
+            twins = [run for run in siblings if run.last.size_out == before.size_out and run.last is not before]
+            if not twins or current not in siblings:
+                current.layers.append(after)
+                siblings = []
+                continue
+            following.doubtful = [*twins, current]
+        elif after.size_in == root(current).first.size_in:
+            pass  # the same input once more
+        elif _is_concatenation(before, after, current.first.size_in):
+            following.source, following.join = current, "concat"
+        elif before.size_in != after.size_in or current.join != "direct":
+            raise _misfit(before, after)
+        else:
+            if len(current.layers) > 1:
+                current.layers.pop()
+                siblings = [Run([before], current)]
+                runs.append(siblings[0])
+                following.source = current
+            else:
+                following.source = current.source
+            runs.append(following)
+            siblings.append(following)
+            current = following
+            continue
+        runs.append(following)
+        current, siblings = following, [following]
+    return runs
 
 
 def _is_concatenation(before: Layer, after: Layer, size_in: int) -> bool:
@@ -279,14 +271,17 @@ def _joined(runs: list[Run]) -> list[Run]:
     if len(runs) == 1:
         return runs
     for position, run in enumerate(runs):
-        if run.source is not None:
+        if run.source is not None or run.doubtful:
             continue
         candidates = [
             other for index, other in enumerate(runs) if other is not run and _may_feed(other, run, index < position)
         ]
-        candidates = [other for other in candidates if not _depends(other, run)]
+        candidates = [other for other in candidates if not depends(other, run)]
         if len(candidates) > 1:
             candidates = _preferred(candidates, run, runs)
+        if len(candidates) > 1 and run.first.kind == "linear":
+            run.doubtful = candidates
+            continue
         if len(candidates) > 1:
             raise Refused(
                 f"may read {' or '.join(other.last.label for other in candidates[:3])}",
@@ -305,7 +300,7 @@ def _may_feed(source: Run, run: Run, earlier: bool) -> bool:
         source.shapes == run.shapes and len(run.layers) > 1 and not same_container(source, run)
     ):
         return False
-    classes = [(c & source.words, c & run.words) for c in _CLASSES]
+    classes = [(c & source.words, c & run.words) for c in CLASSES]
     source_class = [bool(mine) for mine, _ in classes]
     run_class = [bool(theirs) for _, theirs in classes]
     if any(source_class) and any(run_class) and source_class != run_class:
@@ -341,18 +336,9 @@ def _numbered_alike(runs: Sequence[Run]) -> bool:
     return numbered and len({bare(run) for run in runs}) == 1
 
 
-def _depends(run: Run, other: Run) -> bool:
-    seen: Run | None = run
-    while seen is not None:
-        if seen is other:
-            return True
-        seen = seen.source
-    return False
-
-
 def _preferred(candidates: list[Run], run: Run, runs: list[Run]) -> list[Run]:
     """Same role in the name first, then the nearest before it in the same container or numbering, then the front."""
-    mine = [c for c in _CLASSES if c & run.words]
+    mine = [c for c in CLASSES if c & run.words]
     same = [other for other in candidates if any(c & other.words for c in mine)]
     if mine and same:
         candidates = same
@@ -383,7 +369,7 @@ def _join_concatenations(runs: list[Run]) -> None:
     """404 = 400 + 4: a hidden layer and an input; 48 = 16 + 32: branches."""
     read = {id(run.source) for run in runs}
     for run in runs:
-        if run.source is not None or run.join != "direct":
+        if run.source is not None or run.join != "direct" or run.doubtful:
             continue
         continued = [
             other
@@ -413,14 +399,13 @@ def _networks(runs: list[Run]) -> list[list[Run]]:
         return run
 
     for run in runs:
-        for source in [*([run.source] if run.source else []), *run.branches]:
+        for source in run.sources:
             root[id(find(run))] = find(source)
     groups: dict[int, list[Run]] = {}
     for run in runs:
         groups.setdefault(id(find(run)), []).append(run)
 
     def depth(run: Run) -> int:
-        sources = [*([run.source] if run.source else []), *run.branches]
-        return 1 + max((depth(source) for source in sources), default=0)
+        return 1 + max((depth(source) for source in run.sources), default=0)
 
     return [sorted(group, key=depth) for group in groups.values()]

@@ -94,10 +94,9 @@ class NatureCnn(nn.Module):
 
 
 def test_a_policy_that_looks_at_pictures(tmp_path: Path) -> None:
-    """Its heads may read the last convolution as well, by sizes alone: the trunk has to be named."""
+    """Its heads may read the last convolution as well, by sizes alone: what they may read stays, or the trunk is named."""
     path = saved(tmp_path, NatureCnn())
-    with pytest.raises(NfnError, match="--layers"):
-        groups(path)
+    assert groups(path) == ["R>0^8 ⋊ S_8 × R>0^16 ⋊ S_16"]
     trunk = [*(f"features_extractor.cnn.{i}" for i in (0, 2, 4)), "features_extractor.linear.0", "action_net"]
     (group,) = groups(path, NameOptions(activation="relu", layers=",".join(f"{name}.weight" for name in trunk)))
     assert group == "R>0^8 ⋊ S_8 × R>0^16 ⋊ S_16 × R>0^16 ⋊ S_16 × R>0^32 ⋊ S_32"

@@ -1,0 +1,87 @@
+"""graph/doubts.py: junctions that names and sizes allow in more than one way. Knows runs; builds no graph.
+
+What a layer reads is then left open: it starts at an input of its own, and every unit that it may read stays as it is.
+That is right for each of the readings, also where it reads several (the mean and the deviation of a latent variable).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from nfn_cli.graph.layers import Layer
+from nfn_cli.graph.runs import CLASSES, Run, depends, follows, root
+
+
+def with_doubts(runs: list[Run]) -> list[Run]:
+    """The runs, those that may be read in a second way kept, and cut in two where what may be read is inside."""
+    for run in runs:
+        rivals = _rivals(run, runs)
+        if rivals and run.source is not None:
+            run.doubtful, run.source = [run.source, *rivals], None
+    for run in runs:
+        if not run.sources and run.first.kind == "conv":
+            run.doubtful = [other for other in runs if _may_be_unflattened(other, run, runs)]
+    for reader in [run for run in runs if not run.sources]:
+        for run in list(runs):
+            runs.extend(_split(run, reader, runs))
+    for run in runs:
+        run.kept = run.kept or any(run in other.doubtful for other in runs)
+    return runs
+
+
+def _ends(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if not any(run in other.sources for other in runs)]
+
+
+def _rivals(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """Runs that nothing reads and that this one may read instead of its source, or several of them joined."""
+    source = run.source
+    if source is None or run.join != "direct":
+        return []
+    idle = [other for other in _ends(runs) if not depends(other, run) and _of_one_task(other, run)]
+    alone = [other for other in idle if _alike(other.last, source.last) and follows(other.last, run.first)]
+    siblings = [other for other in idle if other.source is not None and other.last.kind == run.first.kind]
+    joined = len(siblings) > 1 and sum(other.last.size_out for other in siblings) == run.first.size_in
+    return siblings if joined else alone
+
+
+def _alike(layer: Layer, source: Layer) -> bool:
+    return layer.kind == "linear" or (layer.kind == source.kind and layer.size_out == source.size_out)
+
+
+def _of_one_task(other: Run, run: Run) -> bool:
+    tasks = [words for words in CLASSES if words & run.words]
+    return not tasks or any(words & other.words for words in tasks) or not any(words & other.words for words in CLASSES)
+
+
+def _may_be_unflattened(other: Run, run: Run, runs: Sequence[Run]) -> bool:
+    """Whether a linear layer that nothing reads may make the channels and positions that a convolution reads."""
+    ends = other.last.kind == "linear" and other in _ends(runs)
+    return ends and other.last.size_out % run.first.size_in == 0 and not depends(other, run)
+
+
+def _split(run: Run, reader: Run, runs: Sequence[Run]) -> Iterator[Run]:
+    """Keep the hidden units that a run without a known source may read; yields the part behind them."""
+    if run is reader or depends(run, reader) or reader.first.size_in == root(run).first.size_in:
+        return
+    for position, layer in enumerate(run.layers):
+        read = position < len(run.layers) - 1 or run not in _ends(runs)
+        if read and layer.kind == reader.first.kind and follows(layer, reader.first):
+            behind = Run(run.layers[position + 1 :], run)
+            run.layers = run.layers[: position + 1]
+            run.kept = True
+            reader.doubtful.append(run)
+            if behind.layers:
+                _pass_on(run, behind, runs)
+                yield behind
+                yield from _split(behind, reader, [*runs, behind])
+            return
+
+
+def _pass_on(run: Run, behind: Run, runs: Sequence[Run]) -> None:
+    """Whoever read the run reads the part behind."""
+    for other in runs:
+        if other.source is run:
+            other.source = behind
+        other.branches = [behind if branch is run else branch for branch in other.branches]
+        other.doubtful = [behind if branch is run else branch for branch in other.doubtful]

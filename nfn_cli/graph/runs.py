@@ -1,0 +1,73 @@
+"""graph/runs.py: a run: layers that follow one another, and what feeds it. Knows names and sizes; decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nfn_cli.graph.layers import Layer
+from nfn_cli.graph.names import stem_and_number, words_of
+
+# Words of parts that have different tasks and do not feed one another.
+CLASSES: tuple[frozenset[str], ...] = (
+    frozenset({"policy", "pi", "actor", "action", "actions", "mu"}),
+    frozenset({"value", "vf", "critic", "v"}),
+)
+
+
+@dataclass(eq=False)
+class Run:
+    """Layers one after another.
+
+    Attributes:
+        layers: weights in order, each with its normalizations.
+        source: the run whose output it reads; None where it reads an input.
+        join: "direct", "concat" (source and a further input), or "branches" (several sources).
+        branches: the sources of a "branches" join.
+        doubtful: runs of which it may read one or several; it then has no source and starts at an input of its own.
+        kept: whether something else may read its output, which therefore stays as it is.
+    """
+
+    layers: list[Layer]
+    source: Run | None = None
+    join: str = "direct"
+    branches: list[Run] = field(default_factory=list)
+    doubtful: list[Run] = field(default_factory=list)
+    kept: bool = False
+
+    @property
+    def first(self) -> Layer:
+        return self.layers[0]
+
+    @property
+    def last(self) -> Layer:
+        return self.layers[-1]
+
+    @property
+    def sources(self) -> list[Run]:
+        """Everything that it reads or may read."""
+        return [*([self.source] if self.source else []), *self.branches, *self.doubtful]
+
+    @property
+    def words(self) -> frozenset[str]:
+        return words_of(self.first.module) | {stem_and_number(t)[0].lower() for t in self.first.module}
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        return [(layer.size_in, layer.size_out) for layer in self.layers]
+
+
+def follows(before: Layer, after: Layer) -> bool:
+    """Whether `after` can read what `before` makes (a convolution may be flattened into a linear layer)."""
+    if before.kind == "conv" and after.kind == "linear":
+        return after.size_in % before.size_out == 0
+    return before.kind == after.kind and before.size_out == after.size_in
+
+
+def root(run: Run) -> Run:
+    """Where the chain of its sources begins."""
+    return root(run.source) if run.source is not None else run
+
+
+def depends(run: Run, other: Run) -> bool:
+    """Whether it is the other, or reads it directly or through others."""
+    return run is other or any(depends(source, other) for source in run.sources)

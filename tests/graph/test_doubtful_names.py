@@ -1,0 +1,178 @@
+"""Where names allow a second reading, nothing is claimed that fails under one of the readings: torch computes them all."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nfn_cli.checkpoint import Checkpoint
+from nfn_cli.graph import NameOptions, networks_from_names
+from nfn_cli.symmetry.action import TransformedTensors
+from nfn_cli.symmetry.element import random_flat
+from nfn_cli.symmetry.solve import Symmetry, find_symmetry
+
+RELU = NameOptions(activation="relu")
+
+
+class Named(nn.Module):
+    """Layers under names, and what is computed of them."""
+
+    def __init__(self, layers: dict[str, nn.Module], forward: Callable[[Named, Tensor], tuple[Tensor, ...]]) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.compute = forward
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.compute(self, x)
+
+
+def latent(mean: Tensor, deviation: Tensor) -> Tensor:
+    return mean + torch.exp(deviation / 2)
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for into, out in itertools.pairwise(widths):
+        layers += [nn.Linear(into, out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def numbered_heads() -> Named:
+    """The variational autoencoder of the PyTorch examples: the heads of layer 2 are called 21 and 22."""
+    names = {"fc1": (9, 8), "fc21": (8, 3), "fc22": (8, 3), "fc3": (3, 8), "fc4": (8, 9)}
+
+    def forward(m: Named, x: Tensor) -> tuple[Tensor, ...]:
+        h = m.fc1(x).relu()
+        mean, deviation = m.fc21(h), m.fc22(h)
+        return mean, deviation, m.fc4(m.fc3(latent(mean, deviation)).relu())
+
+    return Named({name: nn.Linear(*size) for name, size in names.items()}, forward)
+
+
+def heads_in_one_numbering() -> Named:
+    names = {"linear1": (9, 8), "linear2": (8, 3), "linear3": (8, 3), "linear4": (3, 7), "linear5": (7, 9)}
+
+    def forward(m: Named, x: Tensor) -> tuple[Tensor, ...]:
+        h = m.linear1(x).relu()
+        mean, deviation = m.linear2(h), m.linear3(h)
+        return mean, deviation, m.linear5(m.linear4(latent(mean, deviation)).relu())
+
+    return Named({name: nn.Linear(*size) for name, size in names.items()}, forward)
+
+
+def heads_as_wide_as_the_trunk() -> Named:
+    layers = {"encoder": mlp(9, 8, 3), "mean_layer": nn.Linear(3, 3), "logvar_layer": nn.Linear(3, 3)}
+
+    def forward(m: Named, x: Tensor) -> tuple[Tensor, ...]:
+        h = m.encoder(x).relu()
+        mean, deviation = m.mean_layer(h), m.logvar_layer(h)
+        return mean, deviation, m.decoder(latent(mean, deviation))
+
+    return Named(layers | {"decoder": mlp(3, 8, 9)}, forward)
+
+
+def heads_named_before_the_trunk() -> Named:
+    heads = {"layer_mu": nn.Linear(7, 3), "layer_var": nn.Linear(7, 3), "network": mlp(9, 8, 7)}
+    layers = {"encoder": nn.ModuleDict(heads), "decoder": nn.ModuleDict({"network": mlp(3, 7, 9)})}
+
+    def forward(m: Named, x: Tensor) -> tuple[Tensor, ...]:
+        h = m.encoder["network"](x).relu()
+        mean, deviation = m.encoder["layer_mu"](h), m.encoder["layer_var"](h)
+        return mean, deviation, m.decoder["network"](latent(mean, deviation))
+
+    return Named(layers, forward)
+
+
+def a_head_inside_another_part() -> Named:
+    layers = {"fc1": nn.Linear(4, 6), "fc2": nn.Linear(6, 5), "fc3": nn.Linear(5, 2), "value": mlp(6, 3, 1)}
+
+    def forward(m: Named, x: Tensor) -> tuple[Tensor, ...]:
+        h = m.fc1(x).relu()
+        return m.fc3(m.fc2(h).relu()), m.value(h)
+
+    return Named(layers, forward)
+
+
+def joined_heads() -> Named:
+    names = {"l1": (4, 9), "l2": (9, 6), "l3": (6, 3), "l4": (6, 3), "l5": (6, 2)}
+
+    def forward(m: Named, x: Tensor) -> tuple[Tensor, ...]:
+        h = m.l2(m.l1(x).relu()).relu()
+        return (m.l5(torch.cat((m.l3(h), m.l4(h)), 1).relu()),)
+
+    return Named({name: nn.Linear(*size) for name, size in names.items()}, forward)
+
+
+def two_equal_sources() -> Named:
+    layers = {"state": mlp(9, 8, 5), "goal": mlp(9, 7, 5), "top": mlp(5, 6, 2)}
+    return Named(layers, lambda m, x: (m.top(m.state(x).relu() + m.goal(x).relu()),))
+
+
+CASES = {
+    made.__name__: (made, free)
+    for made, free in (
+        (numbered_heads, {8}),
+        (heads_in_one_numbering, {8, 7}),
+        (heads_as_wide_as_the_trunk, {8}),
+        (heads_named_before_the_trunk, {8, 7}),
+        (a_head_inside_another_part, {5, 3}),
+        (joined_heads, {9}),
+        (two_equal_sources, {8, 7, 6}),
+    )
+}
+
+
+def found(module: nn.Module) -> tuple[Checkpoint, Symmetry]:
+    tensors = {name: value.detach().numpy() for name, value in module.state_dict().items()}
+    file = Checkpoint("x", "torch-zip", tensors)
+    return file, find_symmetry(networks_from_names(file, RELU))
+
+
+def change(module: Named, tensors: dict[str, np.ndarray], x: Tensor) -> float:
+    """Largest change of an output when these tensors take the place of the module's own."""
+    with torch.no_grad():
+        before = module(x)
+        kept = {name: value.clone() for name, value in module.state_dict().items()}
+        module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in tensors.items()})
+        after = module(x)
+        module.load_state_dict(kept)
+    return max(float((a - b).abs().max()) for a, b in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_claimed_holds_for_the_network_as_it_is_run(case: str) -> None:
+    torch.manual_seed(0)
+    module, widths = CASES[case][0](), CASES[case][1]
+    file, symmetry = found(module)
+    assert {unit_set.size for unit_set in symmetry.unit_sets} == widths
+    x = torch.randn(5, 4 if case in ("a_head_inside_another_part", "joined_heads") else 9).double()
+    for seed in range(3):
+        moved = TransformedTensors(file.tensors, {}, symmetry, random_flat(symmetry, seed))
+        assert change(module, dict(moved), x) < 1e-9
+    # the control: units of the latent space change places in one head alone
+    swapped = dict(file.tensors)
+    name = list(swapped)[2]
+    swapped[name] = np.roll(swapped[name], 1, 0)
+    assert change(module, swapped, x) > 1e-6
+
+
+def test_the_report_says_what_may_be_read() -> None:
+    file, _ = found(numbered_heads())
+    (network,) = networks_from_names(file, RELU)
+    assert any("fc3.weight may read fc21.weight or fc22.weight" in note for note in network.notes)
+
+
+def test_a_policy_and_a_value_of_one_size_are_in_no_doubt() -> None:
+    bodies = nn.ModuleDict({"policy_net": mlp(4, 6, 6), "value_net": mlp(4, 6, 6)})
+    layers = {"extractor": bodies, "action_net": nn.Linear(6, 2), "value_net": nn.Linear(6, 1)}
+    module = Named(layers, lambda m, x: (x,))
+    file, symmetry = found(module)
+    assert [unit_set.size for unit_set in symmetry.unit_sets] == [6, 6, 6, 6]
+    assert not any("may read" in note for network in networks_from_names(file, RELU) for note in network.notes)
