@@ -16,9 +16,8 @@ from nfn_cli.checkpoint.model import Hints
 from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
 
-_WEIGHTED = frozenset(
-    ("Dense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose", "Convolution2D")
-)
+_TURNED = frozenset(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"))
+_WEIGHTED = _TURNED | {"Dense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D", "Convolution2D"}
 _POOLING = {"Max": "max", "Average": "average"}
 _NORMS = ("BatchNormalization", "LayerNormalization")
 # layers that change no unit on its own in evaluation
@@ -44,6 +43,11 @@ class KerasLayer:
     name: str
     saved: str
     settings: Mapping[str, Any]
+
+    @property
+    def transposed(self) -> bool:
+        """Whether it is a transposed convolution."""
+        return self.kind in _TURNED
 
     @property
     def epsilon(self) -> float | None:

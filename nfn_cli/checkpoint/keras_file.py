@@ -123,7 +123,12 @@ def _checkpoint(
     frozen = MappingProxyType(dict(tensors))
     names = {layer.saved if container == "keras-zip" else layer.name: layer for layer in layers}
     epsilons = {name: layer.epsilon for name, layer in names.items() if layer.epsilon is not None}
-    hints = replace(hints_of(layers), order=tuple(names), epsilons=MappingProxyType(epsilons)) if layers else Hints()
+    hints = Hints()
+    if layers:
+        transposed = tuple(name for name, layer in names.items() if layer.transposed)
+        hints = replace(
+            hints_of(layers), order=tuple(names), transposed=transposed, epsilons=MappingProxyType(epsilons)
+        )
     origin = Origin((path,), frozen, content=placed)
     return Checkpoint(str(path), container, frozen, hints=hints, left_aside=left_aside, payload=origin)
 

@@ -24,6 +24,7 @@ class Hints:
         architecture_arguments: what it was made with, as a JSON object of numbers, booleans, text and lists of them.
         suggested: an activation that is in the file without a word on where it is applied, so that nothing is made of it.
         order: names of layers (the parts of tensor names before the last) in the order in which they follow one another.
+        transposed: names of the layers that are transposed convolutions.
         epsilons: what a batch norm adds to the variance, by name of its layer.
         source: where this was found, for the report (e.g. "data in the Stable-Baselines3 zip").
     """
@@ -35,6 +36,7 @@ class Hints:
     architecture_arguments: str | None = None
     suggested: str | None = None
     order: tuple[str, ...] = ()
+    transposed: tuple[str, ...] = ()
     epsilons: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     source: str = ""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from nfn_cli.errors import Refused
 from nfn_cli.graph.layers import Layer
 from nfn_cli.graph.runs import CLASSES, Run, depends, follows, root
 
@@ -24,6 +25,7 @@ def with_doubts(runs: list[Run]) -> list[Run]:
     for reader in [run for run in runs if not run.sources]:
         for run in list(runs):
             runs.extend(_split(run, reader, runs))
+    _refuse_skips(runs)
     for run in runs:
         run.kept = run.kept or any(run in other.doubtful for other in runs)
     return runs
@@ -58,6 +60,32 @@ def _may_be_unflattened(other: Run, run: Run, runs: Sequence[Run]) -> bool:
     """Whether a linear layer that nothing reads may make the channels and positions that a convolution reads."""
     ends = other.last.kind == "linear" and other in _ends(runs)
     return ends and other.last.size_out % run.first.size_in == 0 and not depends(other, run)
+
+
+def _refuse_skips(runs: Sequence[Run]) -> None:
+    """What a U-Net and its like join or add on the way up is not among the names.
+
+    Raises:
+        Refused: a transposed convolution that nothing reads beside other ends, or one that makes as many channels as a
+            convolution on the way down while names leave room for a sum (code "needs-graph").
+    """
+    ends = [run.last for run in _ends(runs) if run.last.kind == "conv"]
+    unread = [layer for layer in ends if layer.transposed and len(ends) > 1]
+    hidden = [layer for run in runs for layer in run.layers if layer.kind == "conv" and layer not in ends]
+    down = {layer.size_out for layer in hidden if not layer.transposed}
+    free = [layer for layer in hidden if layer.transposed and layer.size_out in down and not _called_in_order(layer)]
+    for layer in (*unread, *free):
+        raise Refused(
+            "names do not say whether this transposed convolution is joined with a layer on the way down",
+            where=layer.label,
+            fix="export the network with torch.export (.pt2) or to ONNX",
+            code="needs-graph",
+        )
+
+
+def _called_in_order(layer: Layer) -> bool:
+    """Whether it is a numbered part of a Sequential, in which nothing can be joined."""
+    return any(token.isdigit() for token in layer.module)
 
 
 def _split(run: Run, reader: Run, runs: Sequence[Run]) -> Iterator[Run]:

@@ -19,6 +19,7 @@ from nfn_cli.graph.model import Graph, GraphInput, Network, Op
 from nfn_cli.graph.names import words_of
 from nfn_cli.graph.runs import Run
 from nfn_cli.graph.told import Told
+from nfn_cli.graph.transposed import told_modules, turned_where_transposed
 from nfn_cli.graph.wiring import chain, is_part_of, wire
 from nfn_cli.printable import printable
 
@@ -76,7 +77,9 @@ def networks_from_names(checkpoint: Checkpoint, options: NameOptions = NameOptio
         raise Refused("no floating-point weights", code="not-a-network")
     refuse_foreign({name: tuple(array.shape) for name, array in checkpoint.tensors.items()})
     torch_layout = checkpoint.container not in ("npz", "npy", "pickle", "zoo-row")
-    layers, loose = find_layers(shapes, torch_layout, checkpoint.hints.order)
+    hints = checkpoint.hints
+    layers, loose = find_layers(shapes, torch_layout, hints.order)
+    layers = turned_where_transposed(layers, shapes, told_modules(hints.order, hints.transposed))
     weighted = [layer for layer in layers if layer.kind in ("linear", "conv")]
     if not weighted:
         raise Refused("bare tensors or data, not a network", where=printable(next(iter(shapes))), code="not-a-network")
@@ -154,7 +157,7 @@ class _Build:
 
     def network(self, name: str, notes: tuple[str, ...]) -> Network:
         ends: dict[int, str] = {}
-        outputs = []
+        outputs: list[str] = []
         for run in self.runs:
             value = self._start(run, ends)
             block_input = value
@@ -205,8 +208,9 @@ class _Build:
                 reason=f"{first.label}: the order of the joined branches is unknown",
             )
         if run.doubtful:
-            others = " or ".join(dict.fromkeys(other.last.label for other in run.doubtful))
-            self.notes.append(f"{first.label} may read {others}, or several of them: what it may read stays in place")
+            others = list(dict.fromkeys(other.last.label for other in run.doubtful))
+            how = ", or several of them" if len(others) > 1 else " in an order of its own"
+            self.notes.append(f"{first.label} may read {' or '.join(others)}{how}: what it may read stays in place")
         if run.source is None:
             spatial: tuple[None, ...] = (None,) * len(first.kernel)
             return self._input((None, first.size_in, *spatial))
@@ -266,7 +270,9 @@ class _Build:
 
     def _layer(self, layer: Layer, value: str, following: Layer | None, ends_network: bool, last: bool) -> str:
         attributes: dict[str, object] = {"out_axis": layer.out_axis, "in_axis": layer.in_axis}
-        if layer.kind == "conv":
+        if layer.transposed:
+            attributes |= {"transposed": True, "padding": tuple((k - 1) // 2 for k in layer.kernel)}
+        elif layer.kind == "conv":
             attributes["padding"] = tuple(k // 2 for k in layer.kernel)
         value = self._op(layer.kind, [value], dict(layer.tensors), **attributes)
         norms = [norm for norm in layer.norms if norm.kind != "slopes"]

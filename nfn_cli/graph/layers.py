@@ -26,6 +26,8 @@ class Layer:
         size_in, size_out: units read and made (equal for a normalization).
         out_axis, in_axis: axes of the weight.
         kernel: kernel shape of a convolution.
+        norms: what stands behind it, before or after the activation.
+        transposed: whether it is a transposed convolution.
     """
 
     module: tuple[str, ...]
@@ -37,6 +39,7 @@ class Layer:
     in_axis: int = 1
     kernel: Shape = ()
     norms: tuple[Layer, ...] = field(default=())
+    transposed: bool = False
 
     @property
     def key(self) -> NaturalKey:
@@ -208,12 +211,8 @@ def _weighted(
     tensors = {"weight": name}
     if "bias" in roles:
         size = prod(shapes[roles["bias"].full])
-        if size == shape[out_axis]:
+        if size == shape[out_axis] or (kind == "conv" and size == shape[in_axis]):  # the latter where transposed
             pass
-        elif kind == "conv" and size == shape[in_axis]:  # a transposed convolution keeps (in, out, k)
-            raise Refused(
-                "a transposed convolution, which names alone do not settle", where=printable(name), code="needs-graph"
-            )
         else:
             raise Refused(
                 f"has {size} entries, its weight {printable(name)} makes {shape[out_axis]}",

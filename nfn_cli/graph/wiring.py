@@ -238,6 +238,8 @@ def _cut(family: Sequence[Layer]) -> list[Run]:
                 siblings = []
                 continue
             following.doubtful = [*twins, current]
+        elif before.kind == "linear" and after.kind == "conv" and before.size_out % after.size_in == 0:
+            following.doubtful = [current]  # units are made into channels and positions, in one order or the other
         elif after.size_in == root(current).first.size_in:
             pass  # the same input once more
         elif _is_concatenation(before, after, current.first.size_in):

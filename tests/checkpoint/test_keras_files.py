@@ -188,6 +188,23 @@ def test_max_pooling_takes_the_signs_away(tmp_path: Path, pool: str, group: str)
     assert nfn_cli.symmetry_report(path).as_json()["networks"][0]["group"] == group
 
 
+def test_transposed_convolutions_are_those_of_the_configuration(tmp_path: Path) -> None:
+    """A square weight tells nothing of itself; its rows are what it makes: (h, w, out, in)."""
+    path, shapes = tmp_path / "m.h5", {"down": (3, 3, 1, 6), "up": (3, 3, 6, 6), "last": (3, 3, 2, 6)}
+    kinds = {"down": "Conv2D", "up": "Conv2DTranspose", "last": "Conv2DTranspose"}
+    layers = [_layer(kinds[name], name, activation="" if name == "last" else "relu") for name in shapes]
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(_config(layers))
+        for number, (name, shape) in enumerate(shapes.items()):
+            file[f"model_weights/{name}/{name}/kernel:0"] = (
+                np.random.default_rng(number).normal(size=shape).astype("f4")
+            )
+    (network,) = nfn_cli.symmetry_report(path).as_json()["networks"]
+    assert network["group"] == "R>0^6 ⋊ S_6 × R>0^6 ⋊ S_6"
+    axes = [[(entry["tensor"], entry["axis"]) for entry in units["tensors"]] for units in network["unit_sets"]]
+    assert axes == [[("down/kernel", 3), ("up/kernel", 3)], [("up/kernel", 2), ("last/kernel", 3)]]
+
+
 def test_compressed_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         nfn_cli.load(_keras_2(tmp_path / "m.h5", MLP, compression="gzip"))
