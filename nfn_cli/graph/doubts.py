@@ -13,22 +13,38 @@ from nfn_cli.graph.layers import Layer
 from nfn_cli.graph.runs import CLASSES, Run, depends, follows, root
 
 
-def with_doubts(runs: list[Run]) -> list[Run]:
-    """The runs, those that may be read in a second way kept, and cut in two where what may be read is inside."""
+def with_doubts(runs: list[Run], sums: bool) -> list[Run]:
+    """The runs, those that may be read in a second way kept, and cut in two where what may be read is inside.
+
+    Args:
+        sums: whether the way up may add what was made on the way down.
+    """
     for run in runs:
         rivals = _rivals(run, runs)
         if rivals and run.source is not None:
+            if run.first.kind == "conv":  # then a joint of several is as likely, and whatever else reads them
+                raise may_read(run, [run.source, *rivals])
             run.doubtful, run.source = [run.source, *rivals], None
     for run in runs:
         if not run.sources and run.first.kind == "conv":
-            run.doubtful = [other for other in runs if _may_be_unflattened(other, run, runs)]
+            run.doubtful = _unflattened(run, runs)
     for reader in [run for run in runs if not run.sources]:
         for run in list(runs):
             runs.extend(_split(run, reader, runs))
-    _refuse_skips(runs)
+    _refuse_skips(runs, sums)
     for run in runs:
         run.kept = run.kept or any(run in other.doubtful for other in runs)
     return runs
+
+
+def may_read(run: Run, others: Sequence[Run]) -> Refused:
+    """That names leave open which of several a run reads."""
+    return Refused(
+        f"may read {' or '.join(other.last.label for other in others[:3])}",
+        where=run.first.label,
+        fix="give the layers of one network with --layers NAME,NAME,…, or export it to ONNX or .pt2",
+        code="ambiguous-order",
+    )
 
 
 def _ends(runs: Sequence[Run]) -> list[Run]:
@@ -56,13 +72,18 @@ def _of_one_task(other: Run, run: Run) -> bool:
     return not tasks or any(words & other.words for words in tasks) or not any(words & other.words for words in CLASSES)
 
 
-def _may_be_unflattened(other: Run, run: Run, runs: Sequence[Run]) -> bool:
-    """Whether a linear layer that nothing reads may make the channels and positions that a convolution reads."""
-    ends = other.last.kind == "linear" and other in _ends(runs)
-    return ends and other.last.size_out % run.first.size_in == 0 and not depends(other, run)
+def _unflattened(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """Linear layers that nothing reads and that may make the channels and positions which a convolution reads."""
+    fitting = [
+        other
+        for other in _ends(runs)
+        if other.last.kind == "linear" and other.last.size_out % run.first.size_in == 0 and not depends(other, run)
+    ]
+    loose = any(len(other.layers) == 1 and not other.sources for other in fitting)
+    return [] if loose and len(fitting) > 1 else fitting
 
 
-def _refuse_skips(runs: Sequence[Run]) -> None:
+def _refuse_skips(runs: Sequence[Run], sums: bool) -> None:
     """What a U-Net and its like join or add on the way up is not among the names.
 
     Raises:
@@ -74,11 +95,12 @@ def _refuse_skips(runs: Sequence[Run]) -> None:
     hidden = [layer for run in runs for layer in run.layers if layer.kind == "conv" and layer not in ends]
     down = {layer.size_out for layer in hidden if not layer.transposed}
     free = [layer for layer in hidden if layer.transposed and layer.size_out in down and not _called_in_order(layer)]
-    for layer in (*unread, *free):
+    for layer in (*unread, *(free if sums else ())):
         raise Refused(
             "names do not say whether this transposed convolution is joined with a layer on the way down",
             where=layer.label,
-            fix="export the network with torch.export (.pt2) or to ONNX",
+            fix="export the network to ONNX or .pt2"
+            + ("" if layer in unread else ", or say --residual no where it is not"),
             code="needs-graph",
         )
 

@@ -84,7 +84,7 @@ def networks_from_names(checkpoint: Checkpoint, options: NameOptions = NameOptio
     if not weighted:
         raise Refused("bare tensors or data, not a network", where=printable(next(iter(shapes))), code="not-a-network")
     order = [name.strip() for name in options.layers.split(",")] if options.layers else []
-    networks = chain(layers, order) if order else wire(layers)
+    networks = chain(layers, order) if order else wire(layers, sums=options.residual != "no")
     notes = _leftover_notes(loose, checkpoint, weighted)
     told = Told(checkpoint.hints, options.activation, options.omega, options.pooling)
     names = _network_names(networks)
@@ -174,7 +174,9 @@ class _Build:
                 value = self._op("add", [block_input, value], None, **assumed)
             ends[id(run)] = value
             if run not in self.read or run.kept:
-                outputs.extend(dict.fromkeys((bare, value)) if run.kept else (value,))
+                # an activation may stand between the two: what a norm right behind the layer allows is not claimed
+                both = run.kept or any(self._place(run.last, norm, None) != "before" for norm in run.last.norms)
+                outputs.extend(dict.fromkeys((bare, value)) if both else (value,))
         shapes = {
             tensor: tuple(self.checkpoint.tensors[tensor].shape) for op in self.ops for tensor in op.parameters.values()
         }

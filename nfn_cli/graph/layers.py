@@ -113,8 +113,8 @@ def _paired(
         groups.setdefault(parsed.module, []).append(parsed)
     for module, members in groups.items():
         members.sort(key=lambda parsed: natural_key((parsed.full,)))
-        weights = [parsed for parsed in members if len(shapes[parsed.full]) >= 2]
-        biases = [parsed for parsed in members if len(shapes[parsed.full]) == 1]
+        biases = [parsed for parsed in members if len(shapes[parsed.full]) == 1] or _flat_biases(members, shapes)
+        weights = [parsed for parsed in members if len(shapes[parsed.full]) >= 2 and parsed not in biases]
         adjacent = {a.full: b for a, b in itertools.pairwise(members) if a in weights and b in biases}
         for position, weight in enumerate(weights):
             roles = {"weight": weight}
@@ -135,6 +135,18 @@ def _paired(
             for parsed in members:
                 found[(*module, parsed.full)] = {"": parsed}
     return found
+
+
+def _flat_biases(members: Sequence[TensorName], shapes: Mapping[str, Shape]) -> list[TensorName]:
+    """Rows or columns that stand for biases: every second tensor, or the second half, each as long as its weight is."""
+    for weights, biases in (
+        (members[0::2], members[1::2]),
+        (members[: len(members) // 2], members[len(members) // 2 :]),
+    ):
+        pairs = [(shapes[w.full], shapes[b.full]) for w, b in zip(weights, biases, strict=False)]
+        if len(weights) == len(biases) and all(max(b) == prod(b) and prod(b) in w for w, b in pairs):
+            return list(biases)
+    return []
 
 
 def _norm(module: tuple[str, ...], roles: dict[str, str], shapes: Mapping[str, Shape]) -> Layer | None:

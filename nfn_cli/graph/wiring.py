@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from nfn_cli.errors import Refused
-from nfn_cli.graph.doubts import with_doubts
+from nfn_cli.graph.doubts import may_read, with_doubts
 from nfn_cli.graph.layers import Layer, with_norms
 from nfn_cli.graph.names import stem_and_number, words_of
 from nfn_cli.graph.runs import CLASSES, Run, depends, follows, root
@@ -65,13 +65,14 @@ _TAIL = frozenset(
     }
 )
 _LAST = frozenset({"last", "final"})
+_BEGINNING, _ENDING = frozenset({"input", "inp", "first"}), _LAST | {"output", "out"}
 _WHOLE = frozenset(
     {"actor", "critic", "target", "online", "generator", "discriminator", "teacher", "student", "ema", "local"}
 )
 
 
-def wire(layers: Sequence[Layer]) -> list[list[Run]]:
-    """Networks as lists of runs, sources first.
+def wire(layers: Sequence[Layer], sums: bool = True) -> list[list[Run]]:
+    """Networks as lists of runs, sources first; `sums` as in `with_doubts`.
 
     Raises:
         Refused: sizes do not fit together, or fit in more than one way.
@@ -79,7 +80,7 @@ def wire(layers: Sequence[Layer]) -> list[list[Run]]:
     weighted = _with_norms_attached(layers)
     networks: list[list[Run]] = []
     for scope in _scopes(weighted):
-        found = _networks(with_doubts(_joined(_runs(scope))))
+        found = _networks(with_doubts(_joined(_runs(scope)), sums))
         _refuse_fragments(found)
         networks.extend(found)
     return networks
@@ -285,12 +286,7 @@ def _joined(runs: list[Run]) -> list[Run]:
             run.doubtful = candidates
             continue
         if len(candidates) > 1:
-            raise Refused(
-                f"may read {' or '.join(other.last.label for other in candidates[:3])}",
-                where=run.first.label,
-                fix="give the layers of one network with --layers NAME,NAME,…",
-                code="ambiguous-order",
-            )
+            raise may_read(run, candidates)
         if candidates:
             run.source = candidates[0]
     _join_concatenations(runs)
@@ -307,8 +303,12 @@ def _may_feed(source: Run, run: Run, earlier: bool) -> bool:
     run_class = [bool(theirs) for _, theirs in classes]
     if any(source_class) and any(run_class) and source_class != run_class:
         return False
+    if source.words & _ENDING and not run.words & _ENDING:
+        return False
     if source.words & _TAIL and not run.words & _TAIL and not same_container(source, run):
         return False
+    if source.words & _BEGINNING and not run.words & _BEGINNING:
+        return True
     front, tail = bool(source.words & _FRONT) and not run.words & _FRONT, bool(run.words & _TAIL)
     if source.last.kind == "conv" and run.first.kind == "linear":
         return True
@@ -358,6 +358,9 @@ def _preferred(candidates: list[Run], run: Run, runs: list[Run]) -> list[Run]:
         return sources
     if run.words & _LAST and _numbered_alike(sources):
         return sources[-1:]
+    ends = [other for other in candidates if not any(other in reader.sources for reader in runs)]
+    if run.words & _ENDING and len(ends) == 1 and all(depends(ends[0], other) for other in candidates):
+        return ends  # input, hidden, output
     numbers = [other for other in before if _next_number(other, run)]
     return numbers if len(numbers) == 1 else candidates
 

@@ -115,6 +115,17 @@ def two_equal_sources() -> Named:
     return Named(layers, lambda m, x: (m.top(m.state(x).relu() + m.goal(x).relu()),))
 
 
+def a_norm_behind_the_last_activation() -> Named:
+    """A layer norm that directly follows its linear layer would allow more than one behind a relu does."""
+    block = nn.Sequential(nn.Linear(9, 6), nn.ReLU(), nn.LayerNorm(6), nn.Linear(6, 5), nn.ReLU(), nn.LayerNorm(5))
+    return Named({"block": block}, lambda m, x: (m.block(x),))
+
+
+def input_hidden_output() -> Named:
+    layers = {"output_fc": nn.Linear(6, 2), "hidden_fc": nn.Linear(6, 6), "input_fc": nn.Linear(9, 6)}
+    return Named(layers, lambda m, x: (m.output_fc(m.hidden_fc(m.input_fc(x).relu()).relu()),))
+
+
 CASES = {
     made.__name__: (made, free)
     for made, free in (
@@ -125,6 +136,8 @@ CASES = {
         (a_head_inside_another_part, {5, 3}),
         (joined_heads, {9}),
         (two_equal_sources, {8, 7, 6}),
+        (a_norm_behind_the_last_activation, {6}),
+        (input_hidden_output, {6}),
     )
 }
 
@@ -156,11 +169,30 @@ def test_what_is_claimed_holds_for_the_network_as_it_is_run(case: str) -> None:
     for seed in range(3):
         moved = TransformedTensors(file.tensors, {}, symmetry, random_flat(symmetry, seed))
         assert change(module, dict(moved), x) < 1e-9
-    # the control: units of the latent space change places in one head alone
+    # the control: units change places in one tensor alone
     swapped = dict(file.tensors)
-    name = list(swapped)[2]
+    name = next(iter(swapped))
     swapped[name] = np.roll(swapped[name], 1, 0)
     assert change(module, swapped, x) > 1e-6
+
+
+def test_a_norm_at_the_end_allows_nothing_more_where_an_activation_may_stand_before_it() -> None:
+    file, _ = found(a_norm_behind_the_last_activation())
+    (network,) = networks_from_names(file, RELU)
+    (linear,) = (op for op in network.graph.ops if op.parameters.get("weight") == "block.3.weight")
+    assert linear.output in network.graph.outputs
+
+
+def test_biases_may_be_rows_or_columns() -> None:
+    """W, b, W, b with b of shape (1, n); or all weights before all biases of shape (n, 1)."""
+    rng = np.random.default_rng(0)
+    rows = [(3, 8), (1, 8), (8, 8), (1, 8), (8, 2), (1, 2)]
+    columns = [(8, 3), (8, 8), (2, 8), (8, 1), (8, 1), (2, 1)]
+    for shapes, biases in ((rows, ["1", "3"]), (columns, ["3", "4"])):
+        tensors = {str(number): rng.standard_normal(shape) for number, shape in enumerate(shapes)}
+        symmetry = find_symmetry(networks_from_names(Checkpoint("x", "pickle", tensors), RELU))
+        assert [unit_set.size for unit_set in symmetry.unit_sets] == [8, 8]
+        assert all(name in symmetry.actions for name in biases)
 
 
 def test_the_report_says_what_may_be_read() -> None:
