@@ -23,7 +23,6 @@ from nfn_cli.checkpoint.mapped_tensors import MappedFile, MappedTensors, RecentW
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
 from nfn_cli.checkpoint.wrapper_prefix import without_wrapper_prefix
-from nfn_cli.checkpoint.write_behind import write_behind
 from nfn_cli.errors import Refused
 from nfn_cli.printable import printable
 
@@ -170,6 +169,8 @@ def write_tensors(
     handle.write(text)
     pieces = _bytes_of(layout, tensors)
     if position > _BEHIND:
+        from nfn_cli.checkpoint.write_behind import write_behind  # starting threads takes a while to import
+
         write_behind(handle, pieces)
     else:
         handle.writelines(pieces)

@@ -53,6 +53,12 @@ int fsync(int fd) {
     return real(fd);
 }
 
+int fdatasync(int fd) {
+    REAL(int, "fdatasync", int);
+    if (ours_fd(fd) && disturbed()) { errno = ENOSPC; return -1; }
+    return real(fd);
+}
+
 static int opened(const char *symbol, const char *name, int flags, int mode) {
     REAL(int, symbol, const char *, int, ...);
     if (ours(name) && disturbed()) { errno = ENOSPC; return -1; }

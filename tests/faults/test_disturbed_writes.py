@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.cli.running import RELU, TANH
 from tests.faults.disturbed import Disturber, disturber
@@ -31,9 +33,9 @@ COMMANDS = {
 }
 
 
-def check_every_call(disturb: Disturber, command: str, fault: str, old: bool, folder: Path) -> None:
+def check_every_call(disturb: Disturber, command: list[str], fault: str, old: bool, folder: Path) -> None:
     """Disturb at the first, second, … call until one run is not disturbed any more."""
-    runs = disturb.sweep(fault, folder, old, [*COMMANDS[command], "-o", "{}/out.safetensors"])
+    runs = disturb.sweep(fault, folder, old, [*command, "-o", "{}/out.safetensors"])
     assert len(runs) > 4  # opening, writing, flushing, appearing
     new = (folder / "complete" / "out.safetensors").read_bytes()
     for at, code, said in runs:
@@ -55,7 +57,16 @@ def check_every_call(disturb: Disturber, command: str, fault: str, old: bool, fo
 def test_an_output_is_whole_or_not_there_whatever_ends_the_command(
     disturb: Disturber, fault: str, old: bool, tmp_path: Path
 ) -> None:
-    check_every_call(disturb, "canonicalize", fault, old, tmp_path)
+    check_every_call(disturb, COMMANDS["canonicalize"], fault, old, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fault", ["FULL", "INT", pytest.param("KILL", marks=pytest.mark.slow), pytest.param("TERM", marks=pytest.mark.slow)]
+)
+def test_so_is_a_large_one_that_is_written_beside_computing(disturb: Disturber, fault: str, tmp_path: Path) -> None:
+    large = {"fc1.weight": np.ones((1 << 17, 40), np.float32), "fc2.weight": np.ones((2, 1 << 17), np.float32)}
+    save_file(large, tmp_path / "large.safetensors", {"activation": "relu"})
+    check_every_call(disturb, ["act", str(tmp_path / "large.safetensors"), "--random"], fault, True, tmp_path)
 
 
 @pytest.mark.slow
@@ -63,7 +74,7 @@ def test_an_output_is_whole_or_not_there_whatever_ends_the_command(
 @pytest.mark.parametrize("fault", ["KILL", "INT", "TERM", "FULL"])
 @pytest.mark.parametrize("old", [False, True])
 def test_so_it_is_for_every_command(disturb: Disturber, command: str, fault: str, old: bool, tmp_path: Path) -> None:
-    check_every_call(disturb, command, fault, old, tmp_path)
+    check_every_call(disturb, COMMANDS[command], fault, old, tmp_path)
 
 
 def test_the_disturber_does_disturb_a_program_that_writes_in_place(disturb: Disturber, tmp_path: Path) -> None:
