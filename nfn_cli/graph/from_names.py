@@ -198,6 +198,8 @@ class _Build:
 
     def _start(self, run: Run, ends: dict[int, str]) -> str:
         first = run.first
+        if first.reads_norm is not None and not run.sources:
+            self.notes.append(f"{first.reads_norm.label} is taken for a norm of the input and stays as it is")
         if run.join == "branches":
             sizes = [branch.last.size_out for branch in run.branches]
             self.notes.append(

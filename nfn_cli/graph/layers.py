@@ -28,6 +28,7 @@ class Layer:
         kernel: kernel shape of a convolution.
         norms: what stands behind it, before or after the activation.
         transposed: whether it is a transposed convolution.
+        reads_norm: the norm that its input goes through, where that follows no layer.
     """
 
     module: tuple[str, ...]
@@ -40,6 +41,7 @@ class Layer:
     kernel: Shape = ()
     norms: tuple[Layer, ...] = field(default=())
     transposed: bool = False
+    reads_norm: Layer | None = None
 
     @property
     def key(self) -> NaturalKey:
@@ -234,7 +236,3 @@ def _weighted(
         tensors["bias"] = roles["bias"].full
     kernel = tuple(size for axis, size in enumerate(shape) if axis not in (out_axis, in_axis))
     return Layer(module, kind, tensors, shape[in_axis], shape[out_axis], out_axis, in_axis, kernel)
-
-
-def with_norms(layer: Layer, norms: tuple[Layer, ...]) -> Layer:
-    return replace(layer, norms=norms)

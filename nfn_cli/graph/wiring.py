@@ -7,13 +7,13 @@ may be read in a second way is left to doubts.py.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 
 from nfn_cli.errors import Refused
 from nfn_cli.graph.doubts import may_read, with_doubts
-from nfn_cli.graph.layers import Layer, with_norms
+from nfn_cli.graph.layers import Layer
 from nfn_cli.graph.names import stem_and_number, words_of
+from nfn_cli.graph.norm_owners import refuse_norms_inside, with_norms_attached
 from nfn_cli.graph.runs import CLASSES, Run, depends, follows, root
 
 _FRONT = frozenset(
@@ -77,12 +77,14 @@ def wire(layers: Sequence[Layer], sums: bool = True) -> list[list[Run]]:
     Raises:
         Refused: sizes do not fit together, or fit in more than one way.
     """
-    weighted = _with_norms_attached(layers)
+    weighted = with_norms_attached(layers)
     networks: list[list[Run]] = []
     for scope in _scopes(weighted):
         found = _networks(with_doubts(_joined(_runs(scope)), sums))
         _refuse_fragments(found)
         networks.extend(found)
+    runs = [run for network in networks for run in network]
+    refuse_norms_inside([run.first for run in runs if not run.sources], weighted)
     return networks
 
 
@@ -115,10 +117,11 @@ def chain(layers: Sequence[Layer], order: Sequence[str]) -> list[list[Run]]:
     if missing:
         raise Refused("no such weight", where=missing[0], fix=f"weights: {', '.join(by_weight)}", code="unknown-layer")
     norms = [layer for layer in layers if layer.kind not in ("linear", "conv")]
-    chosen = _with_norms_attached([*(by_weight[name] for name in order), *norms], ordered=True)
+    chosen = with_norms_attached([*(by_weight[name] for name in order), *norms])
     for before, after in itertools.pairwise(chosen):
         if not follows(before, after):
             raise _misfit(before, after)
+    refuse_norms_inside(chosen[:1], chosen)
     return [[Run(chosen)]]
 
 
@@ -129,53 +132,6 @@ def _misfit(before: Layer, after: Layer) -> Refused:
         fix="give the order with --layers NAME,NAME,…",
         code="shape-mismatch",
     )
-
-
-def _with_norms_attached(layers: Sequence[Layer], ordered: bool = False) -> list[Layer]:
-    weighted = [layer for layer in layers if layer.kind in ("linear", "conv")]
-    norms = [layer for layer in layers if layer.kind not in ("linear", "conv")]
-    taken: dict[int, list[Layer]] = {}
-    for norm in norms:
-        owner = _owner(norm, weighted)
-        if owner is None:
-            raise Refused(
-                f"cannot tell which layer this normalization of {norm.size_out} units belongs to",
-                where=norm.label,
-                code="ambiguous-norm",
-            )
-        if norm.kind == "layer_norm" and weighted[owner].kind == "conv":
-            raise Refused(
-                "a normalization without running statistics behind a convolution: group norm, under which channels "
-                "cannot be exchanged, is not to be excluded",
-                where=norm.label,
-                code="ambiguous-norm",
-            )
-        taken.setdefault(owner, []).append(norm)
-    return [with_norms(layer, tuple(taken.get(index, ()))) for index, layer in enumerate(weighted)]
-
-
-def _owner(norm: Layer, weighted: Sequence[Layer]) -> int | None:
-    """The layer a normalization follows: the one before it in a Sequential, or the one of its number, if sizes agree."""
-    fitting = [i for i, layer in enumerate(weighted) if layer.size_out == norm.size_out or norm.size_out == 1]
-    parent = norm.module[:-1]
-    stem, number = stem_and_number(norm.module[-1]) if norm.module else ("", None)
-    siblings = [i for i, layer in enumerate(weighted) if layer.module[:-1] == parent]
-    if norm.module and norm.module[-1].isdigit():
-        before = [i for i in siblings if weighted[i].key < norm.key]
-        nearest = max(before, key=lambda i: weighted[i].key, default=None)
-        return nearest if nearest in fitting else None
-    same = [i for i in siblings if i in fitting and weighted[i].number == number]
-    if number is not None and len({weighted[i].module for i in same}) == 1:
-        return same[0]
-    if number is not None and len(same) > 1:
-        conv = [i for i in same if weighted[i].kind == "conv"]
-        if len(conv) == 1 and re.search("bn|batch|norm", stem.lower()):
-            return conv[0]
-    local = [i for i in siblings if i in fitting]
-    if len(local) == 1:
-        return local[0]
-    inside = [i for i in fitting if weighted[i].module[: len(parent)] == parent] if parent else []
-    return inside[0] if len(inside) == 1 else (fitting[0] if len(fitting) == 1 else None)
 
 
 def _scopes(layers: Sequence[Layer]) -> list[list[Layer]]:

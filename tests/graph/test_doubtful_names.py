@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nfn_cli.checkpoint import Checkpoint
+from nfn_cli.errors import NfnError
 from nfn_cli.graph import NameOptions, networks_from_names
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.element import random_flat
@@ -27,6 +28,10 @@ class Named(nn.Module):
         for name, layer in layers.items():
             self.add_module(name, layer)
         self.compute = forward
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm1d):
+                for value in (layer.weight, layer.running_mean, layer.running_var):
+                    nn.init.uniform_(value, 0.5, 2)
         self.double().eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -126,6 +131,16 @@ def input_hidden_output() -> Named:
     return Named(layers, lambda m, x: (m.output_fc(m.hidden_fc(m.input_fc(x).relu()).relu()),))
 
 
+def a_norm_of_the_input() -> Named:
+    layers = {"l0_bn": nn.BatchNorm1d(9), "l1": nn.Linear(9, 7), "l1_bn": nn.BatchNorm1d(7), "l2": nn.Linear(7, 2)}
+    return Named(layers, lambda m, x: (m.l2(m.l1_bn(m.l1(m.l0_bn(x))).relu()),))
+
+
+def a_norm_of_the_input_as_wide_as_the_units() -> Named:
+    layers = {"input_norm": nn.BatchNorm1d(9), "l1": nn.Linear(9, 9), "l2": nn.Linear(9, 2)}
+    return Named(layers, lambda m, x: (m.l2(m.l1(m.input_norm(x)).relu()),))
+
+
 CASES = {
     made.__name__: (made, free)
     for made, free in (
@@ -138,6 +153,8 @@ CASES = {
         (two_equal_sources, {8, 7, 6}),
         (a_norm_behind_the_last_activation, {6}),
         (input_hidden_output, {6}),
+        (a_norm_of_the_input, {7}),
+        (a_norm_of_the_input_as_wide_as_the_units, {9}),
     )
 }
 
@@ -174,6 +191,14 @@ def test_what_is_claimed_holds_for_the_network_as_it_is_run(case: str) -> None:
     name = next(iter(swapped))
     swapped[name] = np.roll(swapped[name], 1, 0)
     assert change(module, swapped, x) > 1e-6
+
+
+def test_a_norm_between_two_layers_that_fits_neither_is_refused() -> None:
+    """Behind the flattening of a convolution there are as many features as the linear layer reads."""
+    layers = [nn.Conv2d(1, 4, 3), nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 2)]
+    with pytest.raises(NfnError) as caught:
+        found(nn.Sequential(*layers))
+    assert caught.value.code == "ambiguous-norm"
 
 
 def test_a_norm_at_the_end_allows_nothing_more_where_an_activation_may_stand_before_it() -> None:
