@@ -25,6 +25,8 @@ _NEUTRAL = re.compile(
     r"InputLayer|(Spatial|Gaussian|Alpha)?Dropout(1D|2D|3D)?|GaussianNoise|ActivityRegularization|Flatten|Reshape|"
     r"(Global)?(Max|Average)Pool(ing)?[123]D|ZeroPadding[123]D|Cropping[123]D|UpSampling[123]D|Rescaling|Masking"
 )
+# layers that only prepare the input, whatever they make of it; behind a layer with weights they would not be known
+_AHEAD = re.compile(r"Lambda|(TF|Slicing)OpLambda|Resizing|CenterCrop|Random\w+|Normalization|Permute|ExpandDims")
 _RECURRENT = re.compile(r"(CuDNN)?(LSTM|GRU)|SimpleRNN|RNN|Bidirectional|ConvLSTM\dD")
 
 
@@ -65,6 +67,12 @@ def layers_of(config: Any) -> tuple[KerasLayer, ...]:
     """
     inner = config.get("config") if isinstance(config, dict) else None
     entries = inner.get("layers") if isinstance(inner, dict) else inner  # Keras before 2.2.3 has the list itself
+    if isinstance(inner, dict) and entries is None and isinstance(config.get("class_name"), str):
+        raise Refused(
+            f"a Keras model of the class {printable(config['class_name'], 60)}, which the file does not take apart",
+            fix="export the model to ONNX",
+            code="needs-graph",
+        )
     if not isinstance(entries, list) or not all(_is_layer(entry) for entry in entries):
         raise Refused("the configuration of the Keras model is damaged", code="bad-header")
     counts: Counter[str] = Counter()
@@ -75,8 +83,10 @@ def layers_of(config: Any) -> tuple[KerasLayer, ...]:
         saved = f"{small}_{counts[small]}" if counts[small] else small
         counts[small] += 1
         layers.append(KerasLayer(kind, str(settings.get("name", entry.get("name", ""))), saved, settings))
-    for layer in layers:
-        _refuse_unknown(layer)
+    first = next((position for position, layer in enumerate(layers) if layer.kind in _WEIGHTED), 0)
+    for position, layer in enumerate(layers):
+        if position >= first or not _AHEAD.fullmatch(layer.kind):
+            _refuse_unknown(layer)
     _refuse_branches(entries, [layer.name for layer in layers])
     return tuple(layers)
 

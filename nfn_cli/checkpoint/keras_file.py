@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -142,7 +143,8 @@ def _content(stream: BinaryIO, size: int) -> tuple[list[_Dataset], Any]:
             "Keras files need pyfive, which is not installed", fix="pip install 'nfn-cli[keras]'", code="missing-extra"
         ) from None
     try:
-        with pyfive.File(_Bounded(stream, size)) as file:
+        with warnings.catch_warnings(), pyfive.File(_Bounded(stream, size)) as file:
+            warnings.simplefilter("ignore")  # on attributes that nobody asks for
             said = file.attrs.get("model_config")
             return list(_datasets(file, pyfive.Dataset, size)), None if said is None else _parsed(said)
     except Refused:

@@ -176,6 +176,36 @@ def test_layers_of_other_kinds_are_refused(tmp_path: Path, layer: Layer, code: s
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("kind", ["Lambda", "Normalization", "Resizing", "RandomFlip"])
+def test_what_prepares_the_input_is_the_input_and_nothing_elsewhere(tmp_path: Path, kind: str) -> None:
+    ahead = nfn_cli.symmetry_report(_keras_2(tmp_path / "a.h5", [_layer(kind, "own"), *MLP[1:]])).as_json()
+    assert ahead["networks"][0]["group"] == "(R>0^2 × {±1})^12 ⋊ S_12 × {±1}^12 ⋊ S_12"
+    with pytest.raises(Refused) as caught:
+        nfn_cli.load(_keras_2(tmp_path / "b.h5", [*MLP[:4], _layer(kind, "own"), *MLP[4:]]))
+    assert caught.value.code == "unknown-layer"
+
+
+def test_a_model_of_a_class_of_its_own_is_said_to_be_one(tmp_path: Path) -> None:
+    path = _keras_3(tmp_path / "m.keras", MLP)
+    with zipfile.ZipFile(path) as archive:
+        weights = archive.read("model.weights.h5")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps({"class_name": "Detector", "config": {"trainable": True}}))
+        archive.writestr("model.weights.h5", weights)
+    with pytest.raises(Refused, match=r"class Detector.*ONNX") as caught:
+        nfn_cli.load(path)
+    assert caught.value.code == "needs-graph"
+
+
+def test_the_parser_of_hdf5_does_not_warn_the_user(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.create_dataset("table/values", data=np.ones((3, 4)))
+        file["table/values"].attrs.create("transposed", np.bool_(True))  # an enumeration, which pyfive does not read
+    with pytest.raises(Refused):
+        nfn_cli.symmetry_report(tmp_path / "m.h5")
+    assert not [entry for entry in recwarn if "not implemented" in str(entry.message)]
+
+
 @pytest.mark.parametrize(("pool", "group"), [("MaxPooling2D", "S_9"), ("AveragePooling2D", "{±1}^9 ⋊ S_9")])
 def test_max_pooling_takes_the_signs_away(tmp_path: Path, pool: str, group: str) -> None:
     conv = _layer("Conv2D", "conv", activation="tanh")
