@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import struct
 from typing import Any
@@ -68,6 +69,11 @@ DTYPES = [
     ">f4",
     "<f4,<f4",
 ]
+
+
+def junk(draw: random.Random) -> Any:
+    """One of JUNK, as a value of its own: what is changed in it later is changed in it alone."""
+    return copy.deepcopy(draw.choice(JUNK))
 
 
 def changed_bytes(data: bytes, draw: random.Random) -> bytes:

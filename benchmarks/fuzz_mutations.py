@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -11,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-from fuzz_bytes import DTYPES, JUNK, NAMES, NUMBERS, changed_bytes
+from fuzz_bytes import DTYPES, NAMES, NUMBERS, changed_bytes, junk
 from fuzz_pickles import changed_pickle
 from fuzz_protobuf import changed_protobuf, fields_of
 
@@ -58,7 +59,7 @@ def changed_text(data: bytes, draw: random.Random) -> bytes:
             separator = b"," if b"," in lines[at] else b" "
             words = lines[at].split(separator)
             place = draw.randrange(len(words))
-            new = str(draw.choice(JUNK)).encode("utf-8", "surrogatepass") if draw.random() < 0.6 else draw.choice(words)
+            new = str(junk(draw)).encode("utf-8", "surrogatepass") if draw.random() < 0.6 else draw.choice(words)
             words[place] = new
             lines[at] = separator.join(words)
     return b"\n".join(lines)
@@ -70,11 +71,11 @@ def changed_value(value: Any, draw: random.Random, depth: int = 0) -> Any:
         try:
             return json.dumps(changed_value(json.loads(value), draw))
         except (ValueError, RecursionError):
-            return draw.choice(JUNK)
+            return junk(draw)
     if not isinstance(value, (dict, list)) or not value or (depth and draw.random() < 0.1):
         if type(value) is int and draw.random() < 0.5:
             return value + draw.choice([-1, 1, 2, -2, value])
-        return draw.choice(DTYPES) if isinstance(value, str) and draw.random() < 0.4 else draw.choice(JUNK)
+        return draw.choice(DTYPES) if isinstance(value, str) and draw.random() < 0.4 else junk(draw)
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
     key = draw.choice(keys)
     match draw.randrange(12):
@@ -89,7 +90,7 @@ def changed_value(value: Any, draw: random.Random, depth: int = 0) -> Any:
             value.clear()
             value.update(items)
         case 3 if isinstance(value, list):
-            value.append(value[key])
+            value.append(copy.deepcopy(value[key]))
         case _:
             value[key] = changed_value(value[key], draw, depth + 1)
     return value
