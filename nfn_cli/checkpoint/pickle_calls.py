@@ -74,7 +74,9 @@ def foreign(name: str, arguments: tuple[Any, ...]) -> Object:
     is_class = name.rpartition(".")[2].lstrip("_")[:1].isupper()
     if not is_class and not name.startswith("numpy.random."):  # constructors of random generators
         raise Refused(
-            f"the pickle calls the function {printable(name, 100)}, which is no plain value", code="unsafe-pickle"
+            f"the pickle calls the function {printable(name, 100)}, which is no plain value",
+            fix="save the weights alone: torch.save(model.state_dict(), …) or safetensors",
+            code="unsafe-pickle",
         )
     return Object(name, arguments=arguments)
 
@@ -88,7 +90,13 @@ def typed_storage(name: str) -> str:
     dtype = _STORAGES.get(name.rpartition(".")[2])
     if dtype is None:
         shown = printable(name, 80)
-        raise Refused(f"values of type {shown} are not read", code="quantized" if "Q" in shown else "unknown-dtype")
+        if "Q" in shown.rpartition(".")[2]:
+            raise Refused(
+                f"quantized weights ({shown}), which are not analysed",
+                fix="take the checkpoint from before it was quantized",
+                code="quantized",
+            )
+        raise Refused(f"values of type {shown} are not read", code="unknown-dtype")
     return dtype
 
 

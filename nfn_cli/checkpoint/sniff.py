@@ -18,6 +18,7 @@ _HEAD = 1024
 # torch.serialization.MAGIC_NUMBER as every pickle protocol spells it: LONG1 of 10 bytes.
 _TORCH_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _INDEX_LIMIT = 256 << 20
+_SERIES = 1 << 20
 
 
 def sniff(path: Path) -> str:
@@ -103,6 +104,38 @@ def _is_html(head: bytes, _: Path) -> bool:
     return start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body"))
 
 
+def _is_npy_series(head: bytes, path: Path) -> bool:
+    # equinox.tree_serialise_leaves, alone or behind a line of JSON; or numpy.save again and again
+    start = head.find(b"\x93NUMPY")
+    if start < 0 or (start and not (head.startswith(b"{") and head[start - 1 : start] == b"\n")):
+        return False
+    return start > 0 or b"\x93NUMPY" in _beginning(path)[1:]
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as handle:
+        return handle.read(_SERIES)
+
+
+def _is_paddle(head: bytes, _: Path) -> bool:
+    # DenseTensor: versions and level of detail, all 0, then the length of a message whose first field is the type
+    return head[:16] == bytes(16) and 2 < int.from_bytes(head[16:20], "little") < 64 and head[20:21] == b"\x08"
+
+
+def _is_darknet(head: bytes, path: Path) -> bool:
+    # int32 major, minor, revision; the count of images seen, of 8 bytes since version 0.2; numbers
+    major, minor, revision = struct.unpack("<iii", head[:12].ljust(12, b"\xff"))
+    seen = 8 if minor >= 2 else 4
+    return major == 0 and minor in (1, 2) and 0 <= revision < 10 and (path.stat().st_size - 12 - seen) % 4 == 0
+
+
+def _is_tf_index(head: bytes, path: Path) -> bool:
+    # a table of LevelDB: its magic number ends the file
+    with path.open("rb") as handle:
+        handle.seek(-min(8, path.stat().st_size), 2)
+        return handle.read() == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
+
+
 def _is_onnx(head: bytes, path: Path) -> bool:
     fields = top_level_fields(path) if head[:1] in (b"\x08", b"\x3a", b"\x42", b"\x12") else None
     # ModelProto: ir_version = 1 (varint), graph = 7, opset_import = 8 (messages).
@@ -143,6 +176,7 @@ _TABLE: tuple[tuple[str, Callable[[bytes, Path], bool]], ...] = (
     ("npz", _zip_with(lambda names: any(name.endswith(".npy") for name in names))),
     ("keras-zip", _zip_with(lambda names: "model.weights.h5" in names)),
     ("other-zip", _zip_with(lambda names: True)),
+    ("npy-series", _is_npy_series),
     ("npy", _starts(b"\x93NUMPY")),
     ("hdf5", _starts(b"\x89HDF\r\n\x1a\n")),
     ("torch-legacy", _is_torch_legacy),
@@ -152,6 +186,13 @@ _TABLE: tuple[tuple[str, Callable[[bytes, Path], bool]], ...] = (
     ("zlib", _starts(b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")),
     ("tar", lambda head, _: head[257:262] == b"ustar"),
     ("tflite", lambda head, _: head[4:8] == b"TFL3"),
+    ("matlab", _starts(b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file")),
+    ("torch7", lambda head, _: head[:4] == b"\x04\0\0\0" and head[8:15] == b"\x03\0\0\0V 1"),
+    ("mxnet", _starts(b"\x12\x01\0\0\0\0\0\0")),
+    ("archive", _starts(b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c")),
+    ("paddle", _is_paddle),
+    ("darknet", _is_darknet),
+    ("tf-checkpoint", _is_tf_index),
     ("html", _is_html),
     ("safetensors-sharded", _is_index),
     ("old-pickle", _is_old_pickle),
