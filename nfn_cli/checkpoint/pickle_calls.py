@@ -251,6 +251,10 @@ CALLS: dict[str, Callable[..., Any]] = {
     "builtins.list": lambda machine, values=(): list(values),
     "builtins.bytearray": _first,
     "copyreg._reconstructor": _reconstructed,
+    # the attribute _backend of every module before torch 1.5: an object without a state
+    "torch.nn.backends.thnn._get_thnn_function_backend": lambda machine: Object(
+        "torch.nn.backends.thnn.THNNFunctionBackend"
+    ),
     "copy_reg._reconstructor": _reconstructed,
     "_codecs.encode": _encoded,
     "torch._utils._rebuild_tensor": _tensor,

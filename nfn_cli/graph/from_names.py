@@ -16,7 +16,7 @@ from nfn_cli.graph.activations import ACTIVATIONS
 from nfn_cli.graph.foreign import refuse_foreign
 from nfn_cli.graph.layers import Layer, find_layers
 from nfn_cli.graph.model import Graph, GraphInput, Network, Op
-from nfn_cli.graph.names import words_of
+from nfn_cli.graph.names import parse_name, words_of
 from nfn_cli.graph.runs import Run
 from nfn_cli.graph.told import Told
 from nfn_cli.graph.transposed import told_modules, turned_where_transposed
@@ -24,6 +24,7 @@ from nfn_cli.graph.wiring import chain, is_part_of, wire
 from nfn_cli.printable import printable
 
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
+_OF_NO_LIBRARY = ("npz", "npy", "pickle", "zoo-row")
 _STRAY = frozenset({"log", "std", "sigma", "logstd", "temperature", "averaged"})
 
 
@@ -76,7 +77,7 @@ def networks_from_names(checkpoint: Checkpoint, options: NameOptions = NameOptio
     if not shapes:
         raise Refused("no floating-point weights", code="not-a-network")
     refuse_foreign({name: tuple(array.shape) for name, array in checkpoint.tensors.items()})
-    torch_layout = checkpoint.container not in ("npz", "npy", "pickle", "zoo-row")
+    torch_layout = checkpoint.container not in _OF_NO_LIBRARY
     hints = checkpoint.hints
     layers, loose = find_layers(shapes, torch_layout, hints.order)
     layers = turned_where_transposed(layers, shapes, told_modules(hints.order, hints.transposed))
@@ -198,7 +199,7 @@ class _Build:
 
     def _start(self, run: Run, ends: dict[int, str]) -> str:
         first = run.first
-        if first.reads_norm is not None and not run.sources:
+        if first.reads_norm is not None:
             self.notes.append(f"{first.reads_norm.label} is taken for a norm of the input and stays as it is")
         if run.join == "branches":
             sizes = [branch.last.size_out for branch in run.branches]
@@ -259,6 +260,11 @@ class _Build:
 
     def _flattened(self, before: Layer, after: Layer, value: str) -> str:
         positions = after.size_in // before.size_out
+        by_library = self.checkpoint.container not in _OF_NO_LIBRARY or parse_name(before.label).channels_last
+        if positions > 1 and before.size_out > 1 and not by_library:
+            why = f"{after.label}: the order in which channels and positions are flattened"
+            self.notes.append(f"{why} is not known: the channels of {before.label} stay in place")
+            return self._op("opaque", [value], shape=(0, after.size_in), reason=why)
         known = self.told.pooling in ("none", "average")
         rank = len(before.kernel)
         if positions == 1 and known:

@@ -96,9 +96,12 @@ def find_layers(
                 loose.extend(parsed.full for parsed in roles.values() if shapes[parsed.full])
             else:
                 layers.append(made)
-    transposed = _orientation(weights, shapes, torch_layout)
+    by_hand = not torch_layout and not any(roles["weight"].channels_last for _, roles in weights)
+    filters = [w for w in weights if by_hand and len(shapes[w[1]["weight"].full]) > 2]
+    transposed = _orientation([w for w in weights if w not in filters], shapes, torch_layout)
     for module, roles in weights:
-        layers.append(_weighted(module, roles, shapes, transposed))
+        turned = _filters_last(roles, shapes) if (module, roles) in filters else transposed
+        layers.append(_weighted(module, roles, shapes, turned))
         extra = set(roles) - {"weight", "bias"}
         if extra:
             loose.extend(roles[role].full for role in extra)
@@ -210,6 +213,28 @@ def _orientation(
             code="layout-ambiguous",
         )
     return as_numpy
+
+
+def _filters_last(roles: dict[str, TensorName], shapes: Mapping[str, Shape]) -> bool:
+    """Whether a convolution of somebody's own program keeps (kernel, in, out), not (out, in, kernel).
+
+    Raises:
+        Refused: neither a square kernel nor the bias tells (code "layout-ambiguous").
+    """
+    shape = shapes[roles["weight"].full]
+    made = prod(shapes[roles["bias"].full]) if "bias" in roles else None
+    fits = {False: made in (None, shape[0]), True: made in (None, shape[-1])}
+    if len(shape) > 3:
+        fits[False] &= len(set(shape[2:])) == 1
+        fits[True] &= len(set(shape[:-2])) == 1
+    if fits[True] == fits[False]:
+        raise Refused(
+            "cannot tell whether the filters lie (out, in, kernel) or (kernel, in, out)",
+            where=printable(roles["weight"].full),
+            fix="name them kernel (in × out, as Keras does) or save them as a torch state dict",
+            code="layout-ambiguous",
+        )
+    return fits[True]
 
 
 def _weighted(

@@ -37,6 +37,11 @@ _COMPOUND = re.compile(
     r"^(?P<stem>.*?)(?P<separator>[_-]?)(?P<role>weights?|kernels?|bias(?:es)?|w|b)(?P<link>[_-]?)(?P<number>\d*)$",
     re.IGNORECASE,
 )
+# "w_conv", "bias_fc_1": the role first, before what is plainly the name of a layer
+_ROLE_FIRST = re.compile(
+    r"^(?P<role>weights?|kernels?|bias(?:es)?|w|b)_(?P<stem>(?:conv|fc|full|dense|linear|lin|hidden|layer|out|in)\w*)$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,10 @@ def parse_name(name: str) -> TensorName:
         if not stem or compound["separator"] or (spelled_out and stem[-1].isdigit()):
             module = (*before, (stem + compound["number"]) or last) if stem or compound["number"] else before
             return TensorName(name, module, _ROLE_WORDS[word], word in _CHANNELS_LAST_WORDS)
+    first = _ROLE_FIRST.match(last)
+    if first is not None:
+        word = first["role"].lower()
+        return TensorName(name, (*before, first["stem"]), _ROLE_WORDS[word], word in _CHANNELS_LAST_WORDS)
     return TensorName(name, tokens, "")
 
 

@@ -40,7 +40,9 @@ def turned_where_transposed(layers: Sequence[Layer], shapes: Mapping[str, Shape]
     for family in _families(layers):
         _by_norms(family, is_transposed)
         convolutions = [layer for layer in family if layer.kind == "conv"]
-        _by_neighbours(convolutions, is_transposed)
+        known = [is_transposed[name] for name in _weights(convolutions) if name in is_transposed]
+        if known and all(known):  # beside plain ones, what fits turned round may as well be grouped
+            _by_neighbours(convolutions, is_transposed)
         _by_the_rest(convolutions, is_transposed)
     return [_turned(layer) if is_transposed.get(layer.tensors.get("weight", "")) else layer for layer in layers]
 
@@ -85,6 +87,10 @@ def _by_norms(family: Sequence[Layer], is_transposed: dict[str, bool]) -> None:
                 is_transposed.setdefault(layer.tensors["weight"], found)
 
 
+def _weights(family: Sequence[Layer]) -> list[str]:
+    return [layer.tensors["weight"] for layer in family]
+
+
 def _by_neighbours(family: Sequence[Layer], is_transposed: dict[str, bool]) -> None:
     """What the one before makes is read, what the one after reads is made: from the known ones outward."""
     for before, after in [*itertools.pairwise(family), *reversed(list(itertools.pairwise(family)))]:
@@ -103,7 +109,7 @@ def _by_neighbours(family: Sequence[Layer], is_transposed: dict[str, bool]) -> N
 
 def _by_the_rest(family: Sequence[Layer], is_transposed: dict[str, bool]) -> None:
     """What is left: all of a family where only that fits, else plain convolutions as long as no other is transposed."""
-    names = [layer.tensors["weight"] for layer in family]
+    names = _weights(family)
     open_ = [layer for layer in family if layer.tensors["weight"] not in is_transposed]
     if not open_:
         return
@@ -111,7 +117,7 @@ def _by_the_rest(family: Sequence[Layer], is_transposed: dict[str, bool]) -> Non
     if not known and len(family) > 1:
         pairs = list(itertools.pairwise(family))
         plain = all(a.size_out == b.size_in for a, b in pairs)
-        turned = all(a.size_in == b.size_out for a, b in pairs)
+        turned = all(a.size_in == b.size_out for a, b in pairs) and any(a.size_out % b.size_in for a, b in pairs)
         known = [turned and not plain]
     named = all(words_of(layer.module) & _WORDS for layer in family)
     if any(known) and not (all(known) and (named or all(layer.size_in != layer.size_out for layer in open_))):

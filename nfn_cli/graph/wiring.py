@@ -84,7 +84,7 @@ def wire(layers: Sequence[Layer], sums: bool = True) -> list[list[Run]]:
         _refuse_fragments(found)
         networks.extend(found)
     runs = [run for network in networks for run in network]
-    refuse_norms_inside([run.first for run in runs if not run.sources], weighted)
+    refuse_norms_inside([run.first for run in runs if run.source is None and not run.branches], weighted)
     return networks
 
 

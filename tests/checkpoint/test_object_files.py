@@ -269,3 +269,29 @@ def test_a_pickle_that_calls_a_program_is_not_written_again(tmp_path: Path) -> N
     with pytest.raises(Refused, match="exec: it would run a program") as caught:
         nfn_cli.load(path)
     assert caught.value.code == "unsafe-pickle"
+
+
+def test_modules_of_old_torch_name_a_function_that_does_nothing(tmp_path: Path) -> None:
+    """Before torch 1.5 every module kept what `_get_thnn_function_backend` gave as its attribute _backend."""
+
+    class Backend:
+        def __reduce__(self) -> Any:
+            return _thnn, ()
+
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+    for module in model.modules():
+        module._backend = Backend()
+    sys.modules["torch.nn.backends.thnn"] = source = types.ModuleType("torch.nn.backends.thnn")
+    source._get_thnn_function_backend = _thnn  # type: ignore[attr-defined]
+    try:
+        torch.save(model, tmp_path / "old.pt")
+    finally:
+        del sys.modules["torch.nn.backends.thnn"]
+    assert _groups(tmp_path / "old.pt") == ["{±1}^6 ⋊ S_6"]
+
+
+def _thnn() -> None:
+    """Stands for torch's function of old; pickled by the name that it had."""
+
+
+_thnn.__module__, _thnn.__qualname__ = "torch.nn.backends.thnn", "_get_thnn_function_backend"

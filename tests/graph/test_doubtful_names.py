@@ -220,6 +220,39 @@ def test_biases_may_be_rows_or_columns() -> None:
         assert all(name in symmetry.actions for name in biases)
 
 
+HAND = {"w_conv": (3, 3, 1, 4), "b_conv": (4, 1), "w_fc": (10, 36), "b_fc": (10, 1)}
+
+
+def test_a_program_of_ones_own_may_keep_the_kernel_first_and_flatten_as_it_likes() -> None:
+    """(3, 3, 1, 4) has a square kernel only when read from the front, whichever way the matrices lie."""
+    rng = np.random.default_rng(0)
+    for last, flattens in ((HAND["w_fc"], True), ((10, 4), False)):
+        tensors = {name: rng.standard_normal(shape) for name, shape in (HAND | {"w_fc": last}).items()}
+        (network,) = networks_from_names(Checkpoint("x", "npz", tensors), RELU)
+        symmetry = find_symmetry([network])
+        assert any("flattened" in note for note in network.notes) is flattens
+        assert [unit_set.size for unit_set in symmetry.unit_sets] == ([] if flattens else [4])
+        if not flattens:
+            moved = TransformedTensors(tensors, {}, symmetry, random_flat(symmetry, 0))["w_conv"]
+            ratio = moved / tensors["w_conv"][..., symmetry_order(moved, tensors["w_conv"])]
+            assert np.allclose(ratio, ratio[0, 0, 0])  # every filter, as a whole, has moved and is scaled
+
+
+def symmetry_order(moved: np.ndarray, array: np.ndarray) -> list[int]:
+    """Which filter each one was: the one of its direction."""
+    flat, old = (
+        a.reshape(-1, a.shape[-1]) / np.linalg.norm(a.reshape(-1, a.shape[-1]), axis=0) for a in (moved, array)
+    )
+    return list((flat.T @ old).argmax(axis=1))
+
+
+def test_filters_that_tell_nothing_of_their_layout_are_refused() -> None:
+    tensors = {"w_conv1": np.ones((3, 3, 3, 3)), "b_conv1": np.ones(3), "w_fc": np.ones((2, 3))}
+    with pytest.raises(NfnError) as caught:
+        networks_from_names(Checkpoint("x", "npz", tensors), RELU)
+    assert caught.value.code == "layout-ambiguous"
+
+
 def test_the_report_says_what_may_be_read() -> None:
     file, _ = found(numbered_heads())
     (network,) = networks_from_names(file, RELU)

@@ -206,6 +206,13 @@ def matmul_transposed(m: Maker, x: str) -> str:
     return m.node("Add", m.node("MatMul", x, m.node("Transpose", m.weight(5, 7), perm=[1, 0])), m.weight(5))
 
 
+@case("MatMulOfOneObservation")
+def matmul_of_a_vector(m: Maker, x: str) -> str:
+    one = m.node("ReduceMean", x, axes=[0, 1, 2], keepdims=0)
+    hidden = m.node("Relu", m.node("Add", m.node("MatMul", one, m.weight(7, 5)), m.weight(5)))
+    return m.node("Expand", m.node("MatMul", hidden, m.weight(5, 3)), m.integers(2, 3))
+
+
 @case("MatMulFromTheLeft")
 def matmul_left(m: Maker, x: str) -> str:
     return m.node("MatMul", m.weight(5, 6), x)

@@ -101,6 +101,23 @@ def test_linear_units_made_into_channels_stay_in_place() -> None:
     assert any("may read 2.weight in an order of its own" in note for note in network.notes)
 
 
+def test_a_depthwise_convolution_is_not_taken_for_a_transposed_one() -> None:
+    """16 channels read by a weight of (16, 1, 3, 3): turned round it would read 16 and make 1."""
+    layers = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3, groups=16, bias=False)]
+    with pytest.raises(NfnError) as caught:
+        read(nn.Sequential(*layers))
+    assert caught.value.code == "shape-mismatch"
+    grouped = [nn.Conv2d(8, 16, 3, groups=1, bias=False), nn.ReLU(), nn.Conv2d(16, 8, 3, groups=2, bias=False)]
+    with pytest.raises(NfnError):
+        read(nn.Sequential(*grouped))
+
+
+def test_a_norm_of_channels_made_of_linear_units_stays_in_place() -> None:
+    layers = [nn.Linear(3, 24), nn.Unflatten(1, (6, 2, 2)), nn.BatchNorm2d(6), *decoder(6, 4, 1)]
+    (network,) = read(nn.Sequential(*layers))
+    assert [unit_set.size for unit_set in find_symmetry([network]).unit_sets] == [4]
+
+
 class Skipping(nn.Module):
     """Adds what it made on the way down, under names that do not tell."""
 

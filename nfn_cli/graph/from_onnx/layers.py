@@ -16,12 +16,14 @@ def _matmul(call: Call) -> Value:
 
 
 def _product(c: Capture, x: Entry, y: Entry) -> Value:
-    if min(len(x.shape), len(y.shape)) < 2:
+    if not x.shape or len(y.shape) < 2:
         raise Untranslated
     if x.shape[-1] != y.shape[-2]:
         raise DoesNotFit
     if isinstance(x, Value) and _is_matrix(c, y):
-        return _linear(c, x, y, 1)
+        return _linear(c, x, y, 1)  # one observation without a batch axis too
+    if len(x.shape) < 2:
+        raise Untranslated
     if isinstance(y, Value) and _is_matrix(c, x):
         turned = [*range(len(y.shape) - 2), len(y.shape) - 1, len(y.shape) - 2]
         out: Value = c.permute(_linear(c, c.permute(y, turned), x, 0), turned)
