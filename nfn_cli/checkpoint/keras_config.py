@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ _NEUTRAL = re.compile(
 )
 # layers that only prepare the input, whatever they make of it; behind a layer with weights they would not be known
 _AHEAD = re.compile(r"Lambda|(TF|Slicing)OpLambda|Resizing|CenterCrop|Random\w+|Normalization|Permute|ExpandDims")
+_DEEPEST = 8  # models within models
 _RECURRENT = re.compile(r"(CuDNN)?(LSTM|GRU)|SimpleRNN|RNN|Bidirectional|ConvLSTM\dD")
 
 
@@ -75,20 +76,45 @@ def layers_of(config: Any) -> tuple[KerasLayer, ...]:
         )
     if not isinstance(entries, list) or not all(_is_layer(entry) for entry in entries):
         raise Refused("the configuration of the Keras model is damaged", code="bad-header")
-    counts: Counter[str] = Counter()
     layers = []
-    for entry in entries:
-        kind, settings = entry["class_name"], entry["config"]
-        small = _small(kind)
-        saved = f"{small}_{counts[small]}" if counts[small] else small
-        counts[small] += 1
-        layers.append(KerasLayer(kind, str(settings.get("name", entry.get("name", ""))), saved, settings))
+    for entry, saved in zip(entries, saved_names([entry["class_name"] for entry in entries]), strict=True):
+        settings = entry["config"]
+        layers.append(
+            KerasLayer(entry["class_name"], str(settings.get("name", entry.get("name", ""))), saved, settings)
+        )
     first = next((position for position, layer in enumerate(layers) if layer.kind in _WEIGHTED), 0)
     for position, layer in enumerate(layers):
         if position >= first or not _AHEAD.fullmatch(layer.kind):
             _refuse_unknown(layer)
     _refuse_branches(entries, [layer.name for layer in layers])
     return tuple(layers)
+
+
+def saved_names(kinds: Sequence[str]) -> list[str]:
+    """By which names a Keras 3 archive knows layers of these classes, in their order."""
+    counts: Counter[str] = Counter()
+    names = []
+    for kind in kinds:
+        small = _small(kind)
+        names.append(f"{small}_{counts[small]}" if counts[small] else small)
+        counts[small] += 1
+    return names
+
+
+def variables_left_out(config: Any, saved: tuple[str, ...] = ()) -> dict[str, frozenset[str]]:
+    """Layers of a Keras 3 archive by their names, nested models' first, and which variables their settings leave out."""
+    inner = config.get("config") if isinstance(config, dict) else None
+    entries = inner.get("layers") if isinstance(inner, dict) else None
+    if not isinstance(entries, list) or not all(_is_layer(entry) for entry in entries) or len(saved) > _DEEPEST:
+        return {}
+    found: dict[str, frozenset[str]] = {}
+    for entry, name in zip(entries, saved_names([entry["class_name"] for entry in entries]), strict=True):
+        said = entry["config"]
+        out = {role for setting, role in (("scale", "gamma"), ("center", "beta")) if said.get(setting) is False}
+        if out:
+            found["/".join((*saved, name))] = frozenset(out)
+        found |= variables_left_out(entry, (*saved, name))
+    return found
 
 
 def hints_of(layers: tuple[KerasLayer, ...]) -> Hints:

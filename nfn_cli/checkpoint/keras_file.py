@@ -20,7 +20,7 @@ import numpy as np
 
 from nfn_cli.checkpoint.atomic_write import atomic_output
 from nfn_cli.checkpoint.dtypes import safetensors_name
-from nfn_cli.checkpoint.keras_config import KerasLayer, hints_of, layers_of
+from nfn_cli.checkpoint.keras_config import KerasLayer, hints_of, layers_of, variables_left_out
 from nfn_cli.checkpoint.model import Array, Checkpoint, Hints
 from nfn_cli.checkpoint.origin import Origin, origin_of
 from nfn_cli.checkpoint.placed_tensors import Placed
@@ -37,11 +37,27 @@ _MOST_READS = 1_000_000
 _VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("batch_normalization", ("gamma", "beta", "moving_mean", "moving_variance")),
     ("layer_normalization", ("gamma", "beta")),
+    ("normalization", ("mean", "variance", "count")),
     ("separable_conv", ("depthwise_kernel", "pointwise_kernel", "bias")),
     ("depthwise_conv", ("depthwise_kernel", "bias")),
     ("p_re_lu", ("alpha",)),
     ("", ("kernel", "bias")),
 )
+
+
+@dataclass(frozen=True)
+class KerasModel:
+    """What a Keras file holds beside the numbers.
+
+    Attributes:
+        placed: where the numbers lie.
+        config: the configuration as JSON; None where the file has none.
+        no_chain: why the order of the tensors does not tell how the layers follow one another; None where it does.
+    """
+
+    placed: Placed
+    config: Any = None
+    no_chain: Refused | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +78,8 @@ def read_hdf5(path: Path) -> Checkpoint:
     """
     with path.open("rb") as handle:
         datasets, config = _content(handle, path.stat().st_size)
-    layers = layers_of(config) if config is not None else ()
-    placed, left_aside = _placed(datasets)
-    return _checkpoint(path, "keras-hdf5", placed, placed.tensors(path), layers, left_aside)
+    placed, left_aside = _placed(datasets, {})
+    return _checkpoint(path, "keras-hdf5", placed, placed.tensors(path), config, left_aside)
 
 
 def read_keras_zip(path: Path) -> Checkpoint:
@@ -74,9 +89,9 @@ def read_keras_zip(path: Path) -> Checkpoint:
         weights = read_member(archive, archive.getinfo(WEIGHTS))
         said = read_member(archive, archive.getinfo(CONFIG)) if CONFIG in names else b""
     datasets, _ = _content(BytesIO(weights), len(weights))
-    layers = layers_of(_parsed(said))
-    placed, left_aside = _placed(datasets)
-    return _checkpoint(path, "keras-zip", placed, placed.tensors(weights), layers, left_aside)
+    config = _parsed(said)
+    placed, left_aside = _placed(datasets, variables_left_out(config))
+    return _checkpoint(path, "keras-zip", placed, placed.tensors(weights), config, left_aside)
 
 
 def write_keras(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
@@ -86,7 +101,7 @@ def write_keras(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ..
         Refused: as `Placed.write` and `patch_zip`.
     """
     origin = origin_of(checkpoint)
-    placed: Placed = origin.content
+    placed: Placed = origin.content.placed
     (path,) = origin.files
     stale = ("the optimizer state in the file still belongs to the old weights",) if _has_optimizer(checkpoint) else ()
     if checkpoint.container == "keras-hdf5":
@@ -118,10 +133,17 @@ def _checkpoint(
     container: str,
     placed: Placed,
     tensors: Mapping[str, Array],
-    layers: tuple[KerasLayer, ...],
+    config: Any,
     left_aside: tuple[str, ...],
 ) -> Checkpoint:
     frozen = MappingProxyType(dict(tensors))
+    layers: tuple[KerasLayer, ...] = ()
+    no_chain = None
+    if config is not None:
+        try:
+            layers = layers_of(config)
+        except Refused as refusal:
+            no_chain = refusal
     names = {layer.saved if container == "keras-zip" else layer.name: layer for layer in layers}
     epsilons = {name: layer.epsilon for name, layer in names.items() if layer.epsilon is not None}
     hints = Hints()
@@ -130,7 +152,7 @@ def _checkpoint(
         hints = replace(
             hints_of(layers), order=tuple(names), transposed=transposed, epsilons=MappingProxyType(epsilons)
         )
-    origin = Origin((path,), frozen, content=placed)
+    origin = Origin((path,), frozen, content=KerasModel(placed, config, no_chain))
     return Checkpoint(str(path), container, frozen, hints=hints, left_aside=left_aside, payload=origin)
 
 
@@ -229,14 +251,19 @@ def _dataset(path: tuple[str, ...], entry: Any, size: int) -> _Dataset | None:
     return _Dataset(path, StoredTensor.dense("/".join(path), safetensors_name(dtype), shape), (start, length))
 
 
-def _placed(datasets: list[_Dataset]) -> tuple[Placed, tuple[str, ...]]:
+def _placed(datasets: list[_Dataset], left_out: Mapping[str, frozenset[str]]) -> tuple[Placed, tuple[str, ...]]:
     """Datasets under the names of tensors."""
     stored: dict[str, StoredTensor] = {}
     places: dict[str, tuple[int, int]] = {}
     left_aside: list[str] = []
-    for dataset in datasets:
-        name = _tensor_name(dataset.path)
-        if name and name.startswith("p_re_lu") and len(dataset.tensor.shape) == 1:
+    plain = [_place(dataset.path, left_out) for dataset in datasets]
+    owners: dict[str, set[str]] = {}
+    for place in plain:
+        if place is not None:
+            owners.setdefault(place.model, set()).add(place.layer)
+    for dataset, place in zip(datasets, plain, strict=True):
+        name = None if place is None else place.name(len(owners[place.model]) > 1)
+        if name and name.split("/")[-2].startswith("p_re_lu") and len(dataset.tensor.shape) == 1:
             name = name.replace("/alpha", "/weight")  # slopes, one for each unit, as torch names them
         if name is None or name in stored:
             left_aside.append(f"{printable('/'.join(dataset.path), 80)}: not weights")
@@ -248,15 +275,38 @@ def _placed(datasets: list[_Dataset]) -> tuple[Placed, tuple[str, ...]]:
     return Placed(stored, places, {}), tuple(left_aside)
 
 
-def _tensor_name(path: tuple[str, ...]) -> str | None:
-    """`dense_1/kernel` from either layout; None for optimizer state, random seeds and what is no layer's."""
-    if path[0] == "layers" and len(path) == 4 and path[2] == "vars" and path[3].isdigit():
-        layer, roles = path[1], next(roles for stem, roles in _VARIABLES if path[1].startswith(stem))
-        last = roles[int(path[3])] if int(path[3]) < len(roles) else None
-    else:
-        inner = path[1:] if path[0] == "model_weights" else path
-        layer = inner[0]
-        last = re.sub(r":\d+$", "", inner[-1]) if len(inner) > 1 else None
-    if path[0] in ("optimizer", "optimizer_weights", "vars", "_layer_checkpoint_dependencies") or last is None:
+@dataclass(frozen=True)
+class _Place:
+    """Whose variable a dataset is.
+
+    Attributes:
+        model: what stands outermost in the file: a layer, or a model nested in the model.
+        layer: the layer itself.
+        role: which of its variables.
+    """
+
+    model: str
+    layer: str
+    role: str
+
+    def name(self, nested: bool) -> str:
+        """`dense_1/kernel`, or `mobilenet/Conv1/kernel` where a model of several layers is nested."""
+        return f"{self.model}/{self.layer}/{self.role}" if nested else f"{self.model}/{self.role}"
+
+
+def _place(path: tuple[str, ...], left_out: Mapping[str, frozenset[str]]) -> _Place | None:
+    """None for optimizer state, random seeds and what is no layer's."""
+    if path[0] in ("optimizer", "optimizer_weights", "vars", "_layer_checkpoint_dependencies"):
         return None
-    return f"{layer}/{last}"
+    if path[0] == "layers" and len(path) % 2 == 0 and path[-2] == "vars":
+        if set(path[:-2:2]) != {"layers"} or not path[-1].isdigit():
+            return None
+        layers = path[1:-2:2]
+        roles = next(roles for stem, roles in _VARIABLES if layers[-1].startswith(stem))
+        roles = tuple(role for role in roles if role not in left_out.get("/".join(layers), ()))
+        return _Place("/".join(layers), layers[-1], roles[int(path[-1])]) if int(path[-1]) < len(roles) else None
+    inner = path[1:] if path[0] == "model_weights" else path
+    if len(inner) < 2:
+        return None
+    layer = inner[-2] if len(inner) > 2 else inner[0]
+    return _Place(inner[0], layer, re.sub(r":\d+$", "", inner[-1]))

@@ -29,10 +29,10 @@ def inferred_shapes(
         constants: those of its inputs that are plain numbers.
         untyped: those that may be of whole numbers or truth values as well as floats.
     """
+    if node.message is None or any(name not in shapes for name in node.reads):
+        return {}
     from onnx import TensorProto
 
-    if any(name not in shapes for name in node.reads):
-        return {}
     for kind in (TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL) if untyped else (TensorProto.FLOAT,):
         found = _inferred(graph, node, shapes, constants, dict.fromkeys(untyped, kind))
         if found:

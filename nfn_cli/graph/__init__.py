@@ -36,6 +36,13 @@ def find_networks(checkpoint: Checkpoint, options: NameOptions | None = None) ->
         sequential = network_from_modules(checkpoint)
         if sequential is not None:
             return (sequential,)
+    if checkpoint.container.startswith("keras"):
+        from nfn_cli.graph.from_keras import check_chain, network_from_keras
+
+        keras = network_from_keras(checkpoint) if options == NameOptions() else None
+        if keras is not None:
+            return (keras,)
+        check_chain(checkpoint)
     if options.arch is None and GRAPH_KEY in checkpoint.metadata:
         from nfn_cli.graph.stored_graph import network_with_stored_graph
 

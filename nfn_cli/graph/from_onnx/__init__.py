@@ -19,7 +19,7 @@ from nfn_cli.graph.from_onnx.translate import Misfit, Translation, translate
 from nfn_cli.graph.model import Graph, Network
 from nfn_cli.printable import printable
 
-__all__ = ["network_from_onnx"]
+__all__ = ["network_from_onnx", "network_of"]
 
 
 def network_from_onnx(checkpoint: Checkpoint) -> tuple[Network, ...]:
@@ -28,7 +28,18 @@ def network_from_onnx(checkpoint: Checkpoint) -> tuple[Network, ...]:
     Raises:
         Refused: no weights that are understood, quantized, shapes that disagree, a graph that is not one.
     """
-    source: OnnxGraph = origin_of(checkpoint).content
+    return (network_of(origin_of(checkpoint).content, checkpoint, "the ONNX graph"),)
+
+
+def network_of(source: OnnxGraph, checkpoint: Checkpoint, told: str) -> Network:
+    """The network of a graph whose weights are tensors of the checkpoint.
+
+    Args:
+        told: where the graph is from, as source of the activations.
+
+    Raises:
+        Refused: as `network_from_onnx`.
+    """
     found, sizes = _fitting(source, checkpoint)
     graph, notes = without_ends(
         Graph(
@@ -44,7 +55,7 @@ def network_from_onnx(checkpoint: Checkpoint) -> tuple[Network, ...]:
     graph = Graph(graph.inputs, graph.ops, graph.outputs, shapes)
     functions = tuple(dict.fromkeys(str(op.attributes["function"]) for op in graph.ops if op.kind == "pointwise"))
     family = "cnn" if any(op.kind == "conv" for op in graph.ops) else "mlp"
-    return (Network("", family, graph, functions, "the ONNX graph" if functions else "", (*_chosen(sizes), *notes)),)
+    return Network("", family, graph, functions, told if functions else "", (*_chosen(sizes), *notes))
 
 
 def _chosen(sizes: dict[tuple[str, int], int]) -> tuple[str, ...]:

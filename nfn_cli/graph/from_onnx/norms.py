@@ -15,6 +15,8 @@ def _batch_norm(call: Call) -> Value:
         raise Untranslated
     roles = {}
     for position, role in enumerate(("weight", "bias", "running_mean", "running_var"), start=1):
+        if role in ("weight", "bias") and call.get(position) is None:
+            continue  # ONNX has both; other front ends speak of norms without
         entry = call[position]
         name = c.plain(entry)
         if name is None:

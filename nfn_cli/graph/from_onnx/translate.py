@@ -112,10 +112,12 @@ class _Walk:
             self.env[name] = c.view(name) if is_floating(array.dtype) and name not in frozen else np.asarray(array)
         self.needed = self._needed()
         self.inputs: list[GraphInput] = []
+        self.lengths: dict[str, int] = {}  # chosen for open axes that have a name
         for name in graph.inputs:
             if name in self.needed:
                 shape = _input_shape(graph, name, sizes)
                 self.inputs.append(GraphInput(name, shape))
+                self.lengths |= {n: m for n, m in zip(graph.dims[name], shape, strict=True) if isinstance(n, str)}
                 self.env[name] = c.given(name, shape)
                 c.floats_only &= name in graph.floats
 
@@ -216,9 +218,9 @@ class _Walk:
         untyped = frozenset(name for name, entry in read.items() if isinstance(entry, Value) and self._untyped(entry))
         found = inferred_shapes(self.graph, node, shapes, numbers, untyped)
         for name in node.outputs:
-            dims = self.graph.dims.get(name, (None,))
-            if name not in found and all(isinstance(n, int) for n in dims):
-                found[name] = tuple(n for n in dims if isinstance(n, int))
+            dims = [self.lengths.get(n) if isinstance(n, str) else n for n in self.graph.dims.get(name, (None,))]
+            if name not in found and all(n is not None for n in dims):
+                found[name] = tuple(n for n in dims if n is not None)
         return {name: shape for name, shape in found.items() if all(n > 0 for n in shape)}
 
 

@@ -1,0 +1,193 @@
+"""A Keras model is what its configuration says: branches, models within models, layers used twice, in both forms of file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nfn_cli
+from nfn_cli.errors import Refused
+from nfn_cli.graph.reference import evaluate
+
+from .keras_models import Array, Layer, Model, conv, max_pool, turned, write_archive, write_hdf5
+
+RNG = np.random.default_rng(0)
+
+
+def _normal(*shape: int) -> Array:
+    return RNG.normal(size=shape)
+
+
+KERNEL, SPREAD, POINT = _normal(3, 3, 2, 4), _normal(3, 3, 4, 1), _normal(1, 1, 4, 4)
+SHIFT, MEAN, VARIANCE = _normal(4), _normal(4), RNG.uniform(0.5, 2, 4)
+UP, WIDE, WIDE_BIAS, LAST = _normal(3, 3, 5, 8), _normal(8 * 8 * 5, 6), _normal(6), _normal(6, 3)
+
+
+def _branched() -> Model:
+    return Model(
+        (
+            Layer("InputLayer", "in", (), {"batch_input_shape": [None, 8, 8, 2], "batch_shape": [None, 8, 8, 2]}, {}),
+            Layer("Rescaling", "small", ("in",), {"scale": 0.5, "offset": [1.0, -1.0]}, {}),
+            Layer(
+                "Conv2D",
+                "first",
+                ("small",),
+                {"strides": [2, 2], "padding": "same", "use_bias": False, "activation": "relu"},
+                {"kernel": KERNEL},
+            ),
+            Layer(
+                "BatchNormalization",
+                "norm",
+                ("first",),
+                {"axis": [3], "epsilon": 0.01, "scale": False},
+                {"beta": SHIFT, "moving_mean": MEAN, "moving_variance": VARIANCE},
+            ),
+            Layer(
+                "DepthwiseConv2D",
+                "spread",
+                ("norm",),
+                {"padding": "same", "use_bias": False},
+                {"depthwise_kernel": SPREAD},
+            ),
+            Layer("Conv2D", "point", ("norm",), {"use_bias": False}, {"kernel": POINT}),
+            Layer("Add", "sum", (("spread", "point"),), {}, {}),
+            Layer("ReLU", "relu", ("sum",), {"max_value": None}, {}),
+            Layer("Concatenate", "both", (("relu", "first"),), {"axis": -1}, {}),
+            Layer("MaxPooling2D", "pool", ("both",), {"pool_size": [3, 3], "strides": [1, 1], "padding": "same"}, {}),
+            Layer(
+                "Conv2DTranspose",
+                "up",
+                ("pool",),
+                {"strides": [2, 2], "padding": "same", "use_bias": False, "activation": "tanh"},
+                {"kernel": UP},
+            ),
+            Layer("Flatten", "flat", ("up",), {}, {}),
+            Layer("Dropout", "drop", ("flat",), {"rate": 0.5}, {}),
+            Layer("Dense", "wide", ("drop",), {"activation": "relu"}, {"kernel": WIDE, "bias": WIDE_BIAS}),
+            Layer("Dense", "last", ("wide",), {"use_bias": False}, {"kernel": LAST}),
+        ),
+        ("in",),
+        ("last",),
+    )
+
+
+def _branched_by_hand(x: Array) -> Array:
+    first = np.maximum(conv(x * 0.5 + np.array([1.0, -1.0]), KERNEL, 2), 0)
+    norm = (first - MEAN) / np.sqrt(VARIANCE + 0.01) + SHIFT
+    relu = np.maximum(conv(norm, SPREAD, depthwise=True) + conv(norm, POINT), 0)
+    up = np.tanh(turned(max_pool(np.concatenate([relu, first], -1), 3, 1), UP, 2))
+    return np.maximum(up.reshape(len(x), -1) @ WIDE + WIDE_BIAS, 0) @ LAST
+
+
+A, A_BIAS, B, OWN, HEAD = _normal(5, 7), _normal(7), _normal(7, 4), _normal(5, 5), _normal(8, 2)
+
+
+def _twice() -> Model:
+    """A model within the model, called on the input and on what another layer makes of it."""
+    inner = Model(
+        (
+            Layer("InputLayer", "own", (), {"batch_input_shape": [None, 5], "batch_shape": [None, 5]}, {}),
+            Layer("Dense", "a", ("own",), {"activation": "relu"}, {"kernel": A, "bias": A_BIAS}),
+            Layer("Dense", "b", ("a",), {"use_bias": False, "activation": "tanh"}, {"kernel": B}),
+        ),
+        ("own",),
+        ("b",),
+    )
+    return Model(
+        (
+            Layer("InputLayer", "in", (), {"batch_input_shape": [None, 5], "batch_shape": [None, 5]}, {}),
+            Layer("Dense", "other", ("in",), {"use_bias": False}, {"kernel": OWN}),
+            Layer("Functional", "inner", ("in", "other"), {}, {}, inner),
+            Layer("Concatenate", "both", (("inner", "inner:1"),), {}, {}),
+            Layer("Dense", "head", ("both",), {"use_bias": False}, {"kernel": HEAD}),
+        ),
+        ("in",),
+        ("head",),
+    )
+
+
+def _twice_by_hand(x: Array) -> Array:
+    made = [np.tanh(np.maximum(z @ A + A_BIAS, 0) @ B) for z in (x, x @ OWN)]
+    return np.concatenate(made, -1) @ HEAD
+
+
+MODELS: dict[str, tuple[Callable[[], Model], Callable[[Array], Array], tuple[int, ...]]] = {
+    "branched": (_branched, _branched_by_hand, (8, 8, 2)),
+    "twice": (_twice, _twice_by_hand, (5,)),
+}
+WRITERS = {"hdf5": write_hdf5, "keras": write_archive}
+
+
+@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_graph_computes_what_the_layers_do(tmp_path: Path, name: str, form: str) -> None:
+    make, by_hand, shape = MODELS[name]
+    model = nfn_cli.open_model(WRITERS[form](tmp_path / f"m.{form}", make()))
+    (network,) = model.networks
+    x = np.random.default_rng(1).normal(size=(2, *shape))
+    fed = {network.graph.inputs[0].name: np.moveaxis(x, -1, 1)}
+    (found,) = evaluate(network.graph, model.checkpoint.tensors, fed)
+    expected = by_hand(x)
+    assert np.allclose(found, expected, rtol=1e-10, atol=1e-10)
+    assert not np.allclose(found, by_hand(np.roll(x, 1, 1)))  # the control: the comparison sees where things are
+    assert network.activation_source == "the Keras configuration"
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_branches_share_units_and_a_model_used_twice_moves_as_one(tmp_path: Path, form: str) -> None:
+    groups = {}
+    for name, (make, _, _) in MODELS.items():
+        report = nfn_cli.symmetry_report(WRITERS[form](tmp_path / f"{name}.{form}", make()))
+        assert report.passed
+        groups[name] = [units["group"] for units in report.as_json()["networks"][0]["unit_sets"]]
+    # the depthwise convolution makes units of "first" and of the sum the same; each has a magnitude of its own
+    assert groups["branched"] == ["(R>0^2)^4 ⋊ S_4", "{±1}^5 ⋊ S_5", "R>0^6 ⋊ S_6"]
+    # what "other" makes stands where the input stands: it cannot move
+    assert groups["twice"] == ["R>0^7 ⋊ S_7", "{±1}^4 ⋊ S_4"]
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_canonical_file_computes_the_same(tmp_path: Path, form: str) -> None:
+    path, out = WRITERS[form](tmp_path / f"m.{form}", _branched()), tmp_path / f"out.{form}"
+    nfn_cli.save(nfn_cli.canonicalize(path).checkpoint, out)
+    x = np.random.default_rng(1).normal(size=(2, 2, 8, 8))
+    answers = []
+    for each in (path, out):
+        model = nfn_cli.open_model(each)
+        graph = model.networks[0].graph
+        answers.append(evaluate(graph, model.checkpoint.tensors, {graph.inputs[0].name: x})[0])
+    assert np.allclose(*answers, rtol=1e-9, atol=1e-9)
+    assert nfn_cli.equivalent(path, out).equivalent
+
+
+def _with_own_layer() -> Model:
+    shape = {"batch_input_shape": [None, 6], "batch_shape": [None, 6]}
+    return Model(
+        (
+            Layer("InputLayer", "in", (), shape, {}),
+            Layer("Dense", "one", ("in",), {"activation": "relu"}, {"kernel": _normal(6, 4), "bias": _normal(4)}),
+            Layer("OwnLayer", "own", ("one",), {}, {"kernel": _normal(4, 4)}),
+            Layer("Dense", "two", ("in",), {"activation": "relu"}, {"kernel": _normal(6, 5), "bias": _normal(5)}),
+            Layer("Dense", "last", ("two",), {}, {"kernel": _normal(5, 2), "bias": _normal(2)}),
+        ),
+        ("in",),
+        ("own", "last"),
+    )
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_layer_that_is_not_known_freezes_what_it_reads_and_nothing_else(tmp_path: Path, form: str) -> None:
+    (network,) = nfn_cli.symmetry_report(WRITERS[form](tmp_path / f"m.{form}", _with_own_layer())).as_json()["networks"]
+    assert [units["group"] for units in network["unit_sets"]] == ["R>0^5 ⋊ S_5"]
+    assert network["opaque"] == ["own: keras.OwnLayer"]
+
+
+def test_weights_that_are_not_those_of_the_configuration_are_no_model(tmp_path: Path) -> None:
+    model = _twice()
+    lost = Model(tuple(layer for layer in model.layers if layer.name != "other"), model.inputs, model.outputs)
+    with pytest.raises(Refused) as caught:
+        nfn_cli.symmetry_report(write_hdf5(tmp_path / "m.h5", lost))
+    assert caught.value.code == "unknown-layer"
