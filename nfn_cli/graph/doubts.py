@@ -20,10 +20,15 @@ def with_doubts(runs: list[Run], sums: bool) -> list[Run]:
         sums: whether the way up may add what was made on the way down.
     """
     for run in runs:
+        if not run.sources and run.first.kind == "linear" and len(run.layers) == 1:
+            run.source = _only_end_before(run, runs)
+        if not run.evident and run.source is not None and _reaches(run, run.source, runs):
+            raise may_read(run, f"{run.source.last.label} or the input")
+    for run in runs:
         rivals = _rivals(run, runs)
         if rivals and run.source is not None:
             if run.first.kind == "conv":  # then a joint of several is as likely, and whatever else reads them
-                raise may_read(run, [run.source, *rivals])
+                raise may_read(run, one_of([run.source, *rivals]))
             run.doubtful, run.source = [run.source, *rivals], None
     for run in runs:
         if not run.sources and run.first.kind == "conv":
@@ -37,10 +42,15 @@ def with_doubts(runs: list[Run], sums: bool) -> list[Run]:
     return runs
 
 
-def may_read(run: Run, others: Sequence[Run]) -> Refused:
+def one_of(runs: Sequence[Run]) -> str:
+    """Some of the runs by their last layers, for a message."""
+    return " or ".join(run.last.label for run in runs[:3])
+
+
+def may_read(run: Run, sources: str) -> Refused:
     """That names leave open which of several a run reads."""
     return Refused(
-        f"may read {' or '.join(other.last.label for other in others[:3])}",
+        f"may read {sources}",
         where=run.first.label,
         fix="give the layers of one network with --layers NAME,NAME,…, or export it to ONNX or .pt2",
         code="ambiguous-order",
@@ -61,6 +71,28 @@ def _rivals(run: Run, runs: Sequence[Run]) -> list[Run]:
     siblings = [other for other in idle if other.source is not None and other.last.kind == run.first.kind]
     joined = len(siblings) > 1 and sum(other.last.size_out for other in siblings) == run.first.size_in
     return siblings if joined else alone
+
+
+def _only_end_before(run: Run, runs: Sequence[Run]) -> Run | None:
+    """The one run that nothing reads and that fits in front; none where it may as well come behind."""
+    if any(run.first.size_in == other.first.size_in for other in runs if not other.sources and other is not run):
+        return None
+    fitting = [
+        other
+        for other in _ends(runs)
+        if other.last.kind == "linear" and follows(other.last, run.first) and not depends(other, run)
+    ]
+    one = len(fitting) == 1 and _of_one_task(fitting[0], run) and not _reaches(run, fitting[0], runs)
+    return fitting[0] if one else None
+
+
+def _reaches(run: Run, other: Run, runs: Sequence[Run]) -> bool:
+    """Whether sizes allow that it feeds the other, directly or through further runs."""
+    seen, front = [run], [run]
+    while front:
+        front = [b for b in runs if b not in seen and any(follows(a.last, b.first) for a in front)]
+        seen += front
+    return other in seen
 
 
 def _alike(layer: Layer, source: Layer) -> bool:

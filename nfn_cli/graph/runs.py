@@ -11,6 +11,7 @@ from nfn_cli.graph.names import stem_and_number, words_of
 CLASSES: tuple[frozenset[str], ...] = (
     frozenset({"policy", "pi", "actor", "action", "actions", "mu"}),
     frozenset({"value", "vf", "critic", "v"}),
+    frozenset({"advantage", "adv"}),
 )
 
 
@@ -24,6 +25,7 @@ class Run:
         join: "direct", "concat" (source and a further input), or "branches" (several sources).
         branches: the sources of a "branches" join.
         doubtful: runs of which it may read one or several; it then has no source and starts at an input of its own.
+        evident: whether names, not only sizes and the alphabet, say that it reads its source.
         kept: whether something else may read its output, which therefore stays as it is.
     """
 
@@ -32,6 +34,7 @@ class Run:
     join: str = "direct"
     branches: list[Run] = field(default_factory=list)
     doubtful: list[Run] = field(default_factory=list)
+    evident: bool = True
     kept: bool = False
 
     @property

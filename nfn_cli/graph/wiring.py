@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 
 from nfn_cli.errors import Refused
-from nfn_cli.graph.doubts import may_read, with_doubts
+from nfn_cli.graph.doubts import may_read, one_of, with_doubts
 from nfn_cli.graph.layers import Layer
 from nfn_cli.graph.names import stem_and_number, words_of
 from nfn_cli.graph.norm_owners import refuse_norms_inside, with_norms_attached
@@ -242,9 +242,9 @@ def _joined(runs: list[Run]) -> list[Run]:
             run.doubtful = candidates
             continue
         if len(candidates) > 1:
-            raise may_read(run, candidates)
+            raise may_read(run, one_of(candidates))
         if candidates:
-            run.source = candidates[0]
+            run.source, run.evident = candidates[0], _is_evident(candidates[0], run)
     _join_concatenations(runs)
     return runs
 
@@ -269,6 +269,15 @@ def _may_feed(source: Run, run: Run, earlier: bool) -> bool:
     if source.last.kind == "conv" and run.first.kind == "linear":
         return True
     return earlier if same_container(source, run) and not tail else (front or tail or earlier)
+
+
+def _is_evident(source: Run, run: Run) -> bool:
+    """Whether a word or a number says that one feeds the other."""
+    front = bool(source.words & (_FRONT | _BEGINNING)) and not run.words & (_FRONT | _BEGINNING)
+    tail = bool(run.words & (_TAIL | _ENDING)) and not source.words & (_TAIL | _ENDING)
+    task = any(words & source.words and words & run.words for words in CLASSES)
+    flattened = source.last.kind != run.first.kind
+    return front or tail or task or flattened or same_container(source, run) or _next_number(source, run)
 
 
 def same_container(left: Run, right: Run) -> bool:

@@ -141,6 +141,11 @@ def a_norm_of_the_input_as_wide_as_the_units() -> Named:
     return Named(layers, lambda m, x: (m.l2(m.l1(m.input_norm(x)).relu()),))
 
 
+def a_head_of_a_name_in_front_of_its_trunk() -> Named:
+    layers = {"actions_out": nn.Linear(6, 2), "body1": nn.Linear(9, 6)}
+    return Named(layers, lambda m, x: (m.actions_out(m.body1(x).relu()),))
+
+
 CASES = {
     made.__name__: (made, free)
     for made, free in (
@@ -154,6 +159,7 @@ CASES = {
         (a_norm_behind_the_last_activation, {6}),
         (input_hidden_output, {6}),
         (a_norm_of_the_input, {7}),
+        (a_head_of_a_name_in_front_of_its_trunk, {6}),
         (a_norm_of_the_input_as_wide_as_the_units, {9}),
     )
 }
@@ -251,6 +257,23 @@ def test_filters_that_tell_nothing_of_their_layout_are_refused() -> None:
     with pytest.raises(NfnError) as caught:
         networks_from_names(Checkpoint("x", "npz", tensors), RELU)
     assert caught.value.code == "layout-ambiguous"
+
+
+def test_what_may_be_the_end_or_the_start_has_to_be_said() -> None:
+    """What the network gives has as many entries as it takes: by sizes and alphabet, its end may stand before its start."""
+    layers = {"fce": nn.Linear(8, 1), "fch": mlp(8, 8, 8), "fcs": nn.Linear(1, 8)}
+    module = Named(layers, lambda m, x: (m.fce(m.fch(m.fcs(x).relu()).relu()),))
+    with pytest.raises(NfnError, match=r"fcs.weight: may read fce.weight or the input.*--layers"):
+        found(module)
+    file = Checkpoint("x", "torch-zip", {name: value.numpy() for name, value in module.state_dict().items()})
+    told = NameOptions(activation="relu", layers="fcs.weight,fch.0.weight,fch.2.weight,fce.weight")
+    assert [unit_set.size for unit_set in find_symmetry(networks_from_names(file, told)).unit_sets] == [8, 8, 8]
+
+
+def test_two_networks_of_which_one_could_read_the_other_stay_two() -> None:
+    layers = {"param1": mlp(2, 6, 2), "params2": mlp(3, 6, 2)}
+    _, symmetry = found(Named(layers, lambda m, x: (x,)))
+    assert [unit_set.size for unit_set in symmetry.unit_sets] == [6, 6]
 
 
 def test_the_report_says_what_may_be_read() -> None:
