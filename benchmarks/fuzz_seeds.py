@@ -370,6 +370,59 @@ def _keras_hdf5(folder: Path) -> None:
             file[f"model_weights/{name}/{name}/bias:0"] = np.ones(weight.shape[1], "f4")
 
 
+def _keras_graph(folder: Path) -> None:
+    """Branches, a convolution and a model within the model."""
+    import h5py
+
+    def called(kind: str, name: str, *reads: str, **settings: Any) -> dict[str, Any]:
+        node = [[[read, 0, 0, {}] for read in reads]]
+        return {
+            "class_name": kind,
+            "name": name,
+            "config": {"name": name, **settings},
+            "inbound_nodes": node if reads else [],
+        }
+
+    def model(first: str, last: str, layers: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"layers": layers, "input_layers": [[first, 0, 0]], "output_layers": [[last, 0, 0]]}
+
+    inner = model(
+        "own", "deep", [called("InputLayer", "own", batch_input_shape=[None, 5]), called("Dense", "deep", "own")]
+    )
+    layers = [
+        called("InputLayer", "in", batch_input_shape=[None, 6, 6, 1]),
+        called("Conv2D", "conv", "in", strides=[2, 2], padding="same", activation="relu"),
+        called("DepthwiseConv2D", "spread", "conv", padding="same"),
+        called("BatchNormalization", "norm", "spread", axis=[3], epsilon=0.01, scale=False),
+        called("Add", "sum", "norm", "conv"),
+        called("Conv2DTranspose", "up", "sum", strides=[2, 2], padding="same", activation="swish"),
+        called("MaxPooling2D", "pool", "up", pool_size=[2, 2]),
+        called("GlobalAveragePooling2D", "mean", "pool"),
+        called("Functional", "inner", "mean", **inner),
+        called("Reshape", "shaped", "inner", target_shape=[1, 2]),
+        called("Flatten", "flat", "shaped"),
+        called("Concatenate", "both", "flat", "mean", axis=-1),
+        called("Dense", "last", "both", activation="softmax"),
+    ]
+    shapes = {
+        "conv2d": [(3, 3, 1, 4), (4,)],
+        "depthwise_conv2d": [(3, 3, 4, 1), (4,)],
+        "batch_normalization": [(4,), (4,), (4,)],
+        "conv2d_transpose": [(3, 3, 5, 4), (5,)],
+        "functional/layers/dense": [(5, 2), (2,)],
+        "dense": [(7, 3), (3,)],
+    }
+    random, weights = np.random.default_rng(0), io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        for name, each in shapes.items():
+            for number, shape in enumerate(each):
+                file[f"layers/{name}/vars/{number}"] = np.abs(random.standard_normal(shape)).astype("f4")
+    with zipfile.ZipFile(folder / "m.keras", "w") as archive:
+        config = {"class_name": "Functional", "config": model("in", "last", layers)}
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr("model.weights.h5", weights.getvalue())
+
+
 def _keras_zip(folder: Path) -> None:
     import h5py
 
@@ -397,6 +450,7 @@ _MAKERS: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("pickle", "model", _perceptron, "m.pkl"),
     ("flax-msgpack", "model", _flax, "m.msgpack"),
     ("keras-hdf5", "model", _keras_hdf5, "m.h5"),
+    ("keras-zip", "model", _keras_graph, "m.keras"),
     ("keras-zip", "model", _keras_zip, "m.keras"),
     ("npz", "model", _npz, "m.npz"),
     ("npz", "model", _npz_compressed, "m.npz"),

@@ -150,8 +150,9 @@ def _functional(
     ends = [_end(end) for end in _ends(inner["input_layers"])]
     if given is not None and len(given) != len(ends):
         raise NoGraph
+    by_name = {layer.path[-1]: layer for layer in layers}
     for number, (name, _, _) in enumerate(ends):
-        layer = next(each for each in layers if each.path[-1] == name)
+        layer = by_name[name]
         made[name, 0] = [plan.fed(_input_shape(layer)) if given is None else given[number]]
     waiting = [
         (entry, layer, number, node)
