@@ -156,7 +156,7 @@ def _reduced(
     """Sum the squares over all axes but `dims`, then over the slots of each group."""
     out = np.zeros(shape)
     reduce = np.maximum if largest else np.add
-    if 0 not in dims and array.size > _SLICE_ENTRIES:
+    if 0 not in dims and len(array) > 1 and array.size > _SLICE_ENTRIES:
         # along the first axis as the tensor lies in the file: across, every part would touch all of it
         rows = max(1, _SLICE_ENTRIES // max(1, array[:1].size))
         for start in range(0, len(array), rows):

@@ -41,6 +41,7 @@ _VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("separable_conv", ("depthwise_kernel", "pointwise_kernel", "bias")),
     ("depthwise_conv", ("depthwise_kernel", "bias")),
     ("p_re_lu", ("alpha",)),
+    ("layer_scale", ("gamma",)),
     ("", ("kernel", "bias")),
 )
 

@@ -7,7 +7,7 @@ import pytest
 
 from nfn_cli.canonical import SCALES, CanonicalOptions
 from nfn_cli.canonical.canonicalize import canonical_element
-from nfn_cli.graph.model import Network
+from nfn_cli.graph.model import Graph, GraphInput, Network, Op
 from nfn_cli.symmetry.action import TransformedTensors
 from nfn_cli.symmetry.check import outputs, relative_change
 from nfn_cli.symmetry.element import FlatElement, identity, random_flat, to_flat
@@ -77,6 +77,30 @@ def test_a_weight_that_is_a_single_column_keeps_its_order(seed: int) -> None:
     moved = acted(tensors, find_symmetry([network]), random_flat(find_symmetry([network]), seed))
     once = canon(network, tensors, CanonicalOptions())
     assert distance(once, canon(network, moved, CanonicalOptions())) < 1e-9
+
+
+def test_a_large_kernel_of_one_position_has_a_form_in_any_order_of_axes() -> None:
+    """Its first axis cannot be cut, however many entries lie behind it: (1, 1, in, out), as Keras keeps them."""
+    axes = {"out_axis": 3, "in_axis": 2}
+    shapes = {"a": (1, 1, 3, 600), "b": (1, 1, 600, 600), "c": (1, 1, 600, 2)}
+    relu = {"function": "relu"}
+    ops = (
+        Op("conv", ("x",), "1", {"weight": "a"}, axes),
+        Op("pointwise", ("1",), "2", {}, relu),
+        Op("conv", ("2",), "3", {"weight": "b"}, axes),
+        Op("pointwise", ("3",), "4", {}, relu),
+        Op("conv", ("4",), "5", {"weight": "c"}, axes),
+    )
+    network = Network("", "cnn", Graph((GraphInput("x", (2, 3, 2, 2)),), ops, ("5",), shapes))
+    random = np.random.default_rng(0)
+    tensors = {name: random.standard_normal(shape) for name, shape in shapes.items()}
+    symmetry = find_symmetry([network])
+    element = canonical_element(symmetry, tensors, CanonicalOptions())
+    form = TransformedTensors(tensors, {}, symmetry, to_flat(symmetry, element))
+    assert relative_change(outputs(network, tensors, 0), outputs(network, form, 0)) < 1e-10
+    for made, read in (("a", "b"), ("b", "c")):
+        into, out = (form[made] ** 2).sum((0, 1, 2)), (form[read] ** 2).sum((0, 1, 3))
+        assert np.allclose(into, out)  # balanced, unit by unit
 
 
 def test_a_network_off_the_orbit_has_another_form() -> None:

@@ -131,6 +131,14 @@ def _layer_norm(builder: Builder, call: Call, inputs: list[Value]) -> Value:
     return builder.channels_first(made)
 
 
+@layer("LayerScale")
+def _layer_scale(builder: Builder, call: Call, inputs: list[Value]) -> Value:
+    """A factor for each channel, whose variable has no name (keras/src/applications/convnext.py)."""
+    x = one(inputs)
+    (gain,) = builder.tensors_of(call.layer)
+    return builder.channels_first(builder.node("Mul", [builder.channels_last(x), gain], x.rank))
+
+
 def _over_channels(call: Call, x: Value) -> None:
     axis = call.layer.settings.get("axis", -1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis

@@ -76,7 +76,7 @@ def _upsampling(builder: Builder, call: Call, inputs: list[Value]) -> Value:
 
 
 _AS_IT_IS = (
-    r"(Spatial|Gaussian|Alpha)?Dropout([123]D)?|GaussianNoise|ActivityRegularization|Masking|Identity|"
+    r"(Spatial|Gaussian|Alpha|Fixed)?Dropout([123]D)?|StochasticDepth|GaussianNoise|ActivityRegularization|Masking|Identity|"
     r"Random(Flip|Rotation|Zoom|Translation|Contrast|Brightness|Crop|Shear|Hue|Saturation|ColorJitter|Erasing)"
 )
 
