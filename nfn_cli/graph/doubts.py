@@ -152,11 +152,11 @@ def _split(run: Run, reader: Run, runs: Sequence[Run]) -> Iterator[Run]:
             behind = Run(run.layers[position + 1 :], run)
             run.layers = run.layers[: position + 1]
             run.kept = True
-            reader.doubtful.append(run)
             if behind.layers:
                 _pass_on(run, behind, runs)
                 yield behind
                 yield from _split(behind, reader, [*runs, behind])
+            reader.doubtful.append(run)
             return
 
 

@@ -282,6 +282,12 @@ def test_the_report_says_what_may_be_read() -> None:
     assert any("fc3.weight may read fc21.weight or fc22.weight" in note for note in network.notes)
 
 
+def test_the_report_names_the_layer_inside_another_part_that_may_be_read() -> None:
+    file, _ = found(a_head_inside_another_part())
+    (network,) = networks_from_names(file, RELU)
+    assert any("value.0.weight may read fc1.weight in an order of its own" in note for note in network.notes)
+
+
 def test_a_policy_and_a_value_of_one_size_are_in_no_doubt() -> None:
     bodies = nn.ModuleDict({"policy_net": mlp(4, 6, 6), "value_net": mlp(4, 6, 6)})
     layers = {"extractor": bodies, "action_net": nn.Linear(6, 2), "value_net": nn.Linear(6, 1)}
