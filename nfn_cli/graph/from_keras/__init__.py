@@ -33,10 +33,10 @@ def network_from_keras(checkpoint: Checkpoint) -> Network | None:
     except NoGraph:
         return None
     except Refused as refusal:
-        if (
-            refusal.code == "shape-mismatch"
-        ):  # sizes that the file leaves open, or a version of Keras that said it otherwise
+        if refusal.code == "shape-mismatch":  # open sizes that none of the tried ones fits
             return None
+        if refusal.code == "not-a-network":
+            check_chain(checkpoint)  # it says which layer is in the way
         raise
 
 
