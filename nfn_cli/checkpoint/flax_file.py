@@ -19,7 +19,7 @@ from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
 from nfn_cli.checkpoint.storage import StoredTensor, integers
 from nfn_cli.checkpoint.tensor_tree import Keys, named_tensors
-from nfn_cli.errors import Refused, SurroundingsFailed
+from nfn_cli.errors import Refused, not_installed
 from nfn_cli.printable import printable
 
 _ARRAY, _CHUNKED = 1, "__msgpack_chunked_array__"
@@ -79,11 +79,7 @@ def _msgpack() -> Any:
     try:
         import msgpack
     except ImportError:
-        raise SurroundingsFailed(
-            "files of Flax need msgpack, which is not installed",
-            fix="pip install 'nfn-cli[flax]'",
-            code="missing-extra",
-        ) from None
+        raise not_installed("msgpack", "reading files of Flax", "flax") from None
     return msgpack
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfn_cli.checkpoint.sharded import shard_names
-from nfn_cli.errors import NfnError, SurroundingsFailed, WrongUsage
+from nfn_cli.errors import NfnError, SurroundingsFailed, WrongUsage, not_installed
 from nfn_cli.printable import printable
 
 PREFIX = "hf://"
@@ -90,9 +90,7 @@ def _told() -> Iterator[None]:
         from huggingface_hub import errors
         from huggingface_hub.utils import logging
     except ImportError:
-        raise SurroundingsFailed(
-            "huggingface-hub is missing", fix="pip install huggingface-hub", code="missing-extra"
-        ) from None
+        raise not_installed("huggingface-hub", "hf://") from None
     before = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:

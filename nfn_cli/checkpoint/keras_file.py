@@ -27,7 +27,7 @@ from nfn_cli.checkpoint.placed_tensors import Placed
 from nfn_cli.checkpoint.storage import StoredTensor, changed_members
 from nfn_cli.checkpoint.zip_guard import open_zip, read_member
 from nfn_cli.checkpoint.zip_patch import patch_zip
-from nfn_cli.errors import Refused, SurroundingsFailed
+from nfn_cli.errors import Refused, not_installed
 from nfn_cli.printable import printable
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
@@ -162,9 +162,7 @@ def _content(stream: BinaryIO, size: int) -> tuple[list[_Dataset], Any]:
     try:
         import pyfive
     except ImportError:
-        raise SurroundingsFailed(
-            "Keras files need pyfive, which is not installed", fix="pip install 'nfn-cli[keras]'", code="missing-extra"
-        ) from None
+        raise not_installed("pyfive", "reading Keras files", "keras") from None
     try:
         with warnings.catch_warnings(), pyfive.File(_Bounded(stream, size)) as file:
             warnings.simplefilter("ignore")  # on attributes that nobody asks for

@@ -20,7 +20,7 @@ from nfn_cli.checkpoint.onnx_external import load_external_data
 from nfn_cli.checkpoint.onnx_graph import array_of, plain_graph
 from nfn_cli.checkpoint.origin import Origin, origin_of
 from nfn_cli.checkpoint.protobuf_scan import count_fields
-from nfn_cli.errors import Refused, SurroundingsFailed
+from nfn_cli.errors import Refused, not_installed
 from nfn_cli.printable import printable
 
 _LARGEST_MESSAGE = 2**31 - 1  # bytes; protobuf holds no more
@@ -100,9 +100,7 @@ def _parsed(path: Path) -> Any:
     try:
         import onnx
     except ImportError:
-        raise SurroundingsFailed(
-            "reading ONNX files needs the package onnx", fix="pip install 'nfn-cli[onnx]'", code="missing-extra"
-        ) from None
+        raise not_installed("onnx", "reading ONNX files", "onnx") from None
     found = count_fields(path, _MESSAGES, "model", _MOST_FIELDS)
     if found is None:
         raise Refused("the ONNX model is cut short or damaged", fix="export it again", code="truncated")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nfn_cli.errors import Refused, SurroundingsFailed, WrongUsage
+from nfn_cli.errors import Refused, SurroundingsFailed, WrongUsage, not_installed
 from nfn_cli.graph.architectures import check_architecture_name
 from nfn_cli.graph.from_export import graph_from_export
 from nfn_cli.graph.model import Graph
@@ -68,9 +68,7 @@ def _from_library(library: str, name: str, arguments: Mapping[str, Any]) -> Any:
     try:
         made_by = importlib.import_module("torchvision.models" if library == "torchvision" else "timm")
     except ImportError:
-        raise SurroundingsFailed(
-            f"{library} is not installed", fix="pip install 'nfn-cli[arch]'", code="missing-extra"
-        ) from None
+        raise not_installed(library, "building this architecture", "arch") from None
     except Exception as error:  # a build for another torch fails while it is imported, in many ways
         raise SurroundingsFailed(
             f"{library} is installed, but cannot be imported: {printable(str(error), limit=200)}",

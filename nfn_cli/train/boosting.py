@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nfn_cli.errors import SurroundingsFailed
+from nfn_cli.errors import not_installed
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -41,9 +41,7 @@ def fit_boosting(
     try:
         from sklearn.ensemble import HistGradientBoostingRegressor
     except ImportError:
-        raise SurroundingsFailed(
-            "gradient boosting needs scikit-learn", fix="pip install 'nfn-cli[boosting]'", code="missing-extra"
-        ) from None
+        raise not_installed("scikit-learn", "gradient boosting", "boosting") from None
     model = HistGradientBoostingRegressor(
         max_iter=config.iterations,
         learning_rate=config.learning_rate,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from nfn_cli.checkpoint.hub import PATIENCE, PREFIX
-from nfn_cli.errors import SurroundingsFailed
+from nfn_cli.errors import SurroundingsFailed, not_installed
 from nfn_cli.printable import printable
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".npy", ".onnx", ".pt2")
@@ -48,9 +48,7 @@ def _files(source: str, name: str, revision: str | None) -> dict[str, str]:
     try:
         from huggingface_hub import HfApi, errors
     except ImportError:
-        raise SurroundingsFailed(
-            "huggingface-hub is missing", fix="pip install huggingface-hub", code="missing-extra"
-        ) from None
+        raise not_installed("huggingface-hub", "hf://") from None
 
     def failed(what: str, code: str) -> SurroundingsFailed:
         return SurroundingsFailed(what, where=printable(source), code=code)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nfn_cli.errors import Refused, SurroundingsFailed
+from nfn_cli.errors import Refused, SurroundingsFailed, not_installed
 from nfn_cli.printable import printable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -33,11 +33,7 @@ def pillow(otherwise: str = "") -> ModuleType:
     try:
         from PIL import Image
     except ImportError:
-        raise SurroundingsFailed(
-            "pictures are read and written with Pillow, which is not installed",
-            fix="pip install 'nfn-cli[images]'" + (f", or {otherwise}" if otherwise else ""),
-            code="missing-extra",
-        ) from None
+        raise not_installed("Pillow", "reading and writing pictures", "images", otherwise) from None
     return Image
 
 

@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from typing import Any
 
-from nfn_cli.errors import SurroundingsFailed
+from nfn_cli.errors import SurroundingsFailed, not_installed
 from nfn_cli.graph import NameOptions
 from nfn_cli.printable import printable
 from nfn_cli.zoo.scan_jobs import Job, Record, died, done, done_in
@@ -64,7 +64,7 @@ def with_ray(jobs: Iterable[Job], how: NameOptions, known: Known, address: str) 
     try:
         ray: Any = import_module("ray")
     except ImportError:
-        raise SurroundingsFailed("ray is missing", fix="pip install 'nfn-cli[ray]'", code="missing-extra") from None
+        raise not_installed("Ray", "a scan over a cluster", "ray") from None
     for name in ("ray", "ray._private"):
         logging.getLogger(name).setLevel(logging.ERROR)
     _check_that_somebody_listens(address)
