@@ -244,6 +244,8 @@ def _entry(name: str, value: Any) -> Entry:
         raise _broken(f"{offsets[1] - offsets[0]} bytes do not hold shape {shape} of {dtype}", "bad-header", where)
     if len(shape) > 32:
         raise _broken(f"{len(shape)} axes are too many", "bad-header", where)
+    if math.prod(n for n in shape if n) * itemsize >= 1 << 62:  # of no entries, but NumPy counts the other axes
+        raise _broken(f"the shape {shape} is too large", "bad-header", where)
     return Entry(dtype, tuple(shape), offsets[0], offsets[1])
 
 

@@ -310,3 +310,13 @@ def test_a_stored_graph_whose_pictures_have_no_rows(length: int) -> None:
     graph = Graph((GraphInput("x", (None, 1, length, 4)),), ops, ("y",), {"w": (2, 1, 3, 3)})
     network = Network("", "cnn", graph, (), "the stored graph")
     assert find_symmetry([network]).unit_sets == ()
+
+
+def test_a_tensor_without_entries_and_with_an_endless_axis(tmp_path: Path) -> None:
+    for length, code in ((1 << 61, "bad-header"), (1 << 20, "")):
+        header = json.dumps({"w": {"dtype": "F32", "shape": [0, length], "data_offsets": [0, 0]}}).encode()
+        (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        if code:
+            assert refusal(lambda: nfn_cli.load(tmp_path / "m.safetensors")).code == code
+        else:
+            assert nfn_cli.load(tmp_path / "m.safetensors").tensors["w"].shape == (0, length)
