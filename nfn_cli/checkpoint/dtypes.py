@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,11 @@ def safetensors_name(dtype: np.dtype[Any]) -> str:
 def is_floating(dtype: np.dtype[Any]) -> bool:
     """Whether values may be NaN or infinite: floats of every width (ml_dtypes included) and complex numbers."""
     return dtype.kind in "fc" or dtype.name in _BY_EXTENDED_NAME
+
+
+def is_countable(shape: Iterable[int], itemsize: int) -> bool:
+    """Whether NumPy makes an array of the shape: one without entries may have axes too long for that."""
+    return prod(n for n in shape if n) * itemsize < 1 << 62
 
 
 def cast_back(array: Array, dtype: np.dtype[Any]) -> Array:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nfn_cli.checkpoint.atomic_write import atomic_output
-from nfn_cli.checkpoint.dtypes import cast_back
+from nfn_cli.checkpoint.dtypes import cast_back, is_countable
 from nfn_cli.checkpoint.hint_words import hints_in
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
@@ -223,6 +223,8 @@ def _check_size(size: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None
     expected = dtype.itemsize
     for n in shape:
         expected *= n
+    if not is_countable(shape, dtype.itemsize):
+        raise Refused(f"the shape {shape} is too large", fix="export the file again", code="bad-header")
     if size != expected:
         word, code = ("cut short", "truncated") if size < expected else ("too long", "bad-header")
         raise Refused(

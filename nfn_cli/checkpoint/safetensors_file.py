@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nfn_cli.checkpoint.atomic_write import atomic_output
-from nfn_cli.checkpoint.dtypes import cast_back, numpy_dtype, safetensors_name
+from nfn_cli.checkpoint.dtypes import cast_back, is_countable, numpy_dtype, safetensors_name
 from nfn_cli.checkpoint.mapped_tensors import MappedFile, MappedTensors, RecentWindows, Span
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.origin import Origin, origin_of
@@ -244,7 +244,7 @@ def _entry(name: str, value: Any) -> Entry:
         raise _broken(f"{offsets[1] - offsets[0]} bytes do not hold shape {shape} of {dtype}", "bad-header", where)
     if len(shape) > 32:
         raise _broken(f"{len(shape)} axes are too many", "bad-header", where)
-    if math.prod(n for n in shape if n) * itemsize >= 1 << 62:  # of no entries, but NumPy counts the other axes
+    if not is_countable(shape, itemsize):
         raise _broken(f"the shape {shape} is too large", "bad-header", where)
     return Entry(dtype, tuple(shape), offsets[0], offsets[1])
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nfn_cli.checkpoint.dtypes import cast_back, numpy_dtype
+from nfn_cli.checkpoint.dtypes import cast_back, is_countable, numpy_dtype
 from nfn_cli.checkpoint.model import Array
 from nfn_cli.checkpoint.zip_guard import damaged, data_offset, read_member
 from nfn_cli.errors import Refused
@@ -76,6 +76,8 @@ def _fits(tensor: StoredTensor, elements: int) -> bool:
     if any(type(n) is not int or not 0 <= n < _LARGEST for n in numbers):
         return False
     if len(tensor.shape) != len(tensor.strides) or len(tensor.shape) > _MOST_AXES:
+        return False
+    if not is_countable(tensor.shape, numpy_dtype(tensor.dtype).itemsize):
         return False
     if prod(tensor.shape) == 0:
         return tensor.offset <= elements

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from nfn_cli.checkpoint.atomic_write import atomic_output
-from nfn_cli.checkpoint.dtypes import cast_back
+from nfn_cli.checkpoint.dtypes import cast_back, is_countable
 from nfn_cli.checkpoint.hint_words import hints_in
 from nfn_cli.checkpoint.legacy_torch import read_legacy
 from nfn_cli.checkpoint.model import Array, Checkpoint
@@ -224,6 +224,8 @@ def to_numpy(name: str, tensor: torch.Tensor) -> Array:
         raise Refused(
             f"a tensor of shape {tuple(tensor.shape)} in {held} bytes", where=printable(name), code="unsupported-tensor"
         )
+    if not is_countable(tensor.shape, tensor.element_size()):
+        raise Refused(f"the shape {tuple(tensor.shape)} is too large", where=printable(name), code="unsupported-tensor")
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
     array: Array
