@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -25,6 +25,7 @@ from nfn_cli.checkpoint.origin import Origin, origin_of
 from nfn_cli.checkpoint.pickle_scan import first_foreign, globals_of
 from nfn_cli.checkpoint.placed_tensors import Placed
 from nfn_cli.checkpoint.refusals import STATE_DICT
+from nfn_cli.checkpoint.shared_memory import check_apart
 from nfn_cli.checkpoint.storage import StoredTensor, aliases_of, check_byte_order, read_tensors
 from nfn_cli.checkpoint.tensor_tree import Found, Keys, named_tensors
 from nfn_cli.checkpoint.tree_pickle import Machine, read_tree
@@ -187,6 +188,7 @@ def changed_tree(checkpoint: Checkpoint, drop_optimizer: bool) -> tuple[Any, tup
     origin = origin_of(checkpoint)
     content: Content = origin.content
     new: dict[Keys, Any] = {}
+    changed = []
     for name, keys in content.keys.items():
         first = checkpoint.aliases.get(name)
         if first is not None:
@@ -195,15 +197,26 @@ def changed_tree(checkpoint: Checkpoint, drop_optimizer: bool) -> tuple[Any, tup
             continue
         array = checkpoint.tensors[name]
         if array is not origin.tensors[name]:
+            changed.append(name)
             try:
                 new[keys] = to_torch(cast_back(array, origin.tensors[name].dtype))
             except Refused as error:
                 raise error.located(printable(name)) from None
     if not new:
         return content.load(), ()
+    tree = content.load()
+    _check_apart(tree, checkpoint, changed)
     dropped = set(content.optimizers) if drop_optimizer else set()
     notes = ("optimizer state was left out: it belongs to the old weights",) if dropped else ()
-    return _replaced(content.load(), (), new, dropped), notes
+    return _replaced(tree, (), new, dropped), notes
+
+
+def _check_apart(tree: Any, checkpoint: Checkpoint, changed: Sequence[str]) -> None:
+    """Raises Refused where a changed tensor shares memory with another (code "shared-memory")."""
+    import torch
+
+    found = named_tensors(tree, torch.Tensor).tensors
+    check_apart({name: to_numpy(name, tensor) for name, (_, tensor) in found.items()}, checkpoint.aliases, changed)
 
 
 def to_numpy(name: str, tensor: torch.Tensor) -> Array:
