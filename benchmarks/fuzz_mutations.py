@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import io
 import json
 import random
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +35,8 @@ def _form(data: bytes) -> Mutation:
         return changed_npy
     if data[8:9] == b"{" and len(data) > 8 and struct.unpack("<Q", data[:8])[0] < len(data):
         return changed_safetensors
+    if data.startswith(b"\x1f\x8b"):
+        return changed_gzip
     if data[:1] == b"\x80":
         return changed_pickle
     if data.lstrip()[:1] in (b"{", b"["):
@@ -41,6 +45,14 @@ def _form(data: bytes) -> Mutation:
         return changed_protobuf
     text = data[:200]
     return changed_text if text.isascii() and b"\0" not in text else changed_bytes
+
+
+def changed_gzip(data: bytes, draw: random.Random) -> bytes:
+    """What is packed, changed by its own form."""
+    try:
+        return gzip.compress(changed(gzip.decompress(data), draw), 1, mtime=0)
+    except (OSError, EOFError, zlib.error):
+        return changed_bytes(data, draw)
 
 
 def changed_text(data: bytes, draw: random.Random) -> bytes:

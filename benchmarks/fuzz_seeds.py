@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -324,6 +325,12 @@ def _pickled_arrays(folder: Path) -> None:
     (folder / "m.pkl").write_bytes(pickle.dumps({"layers": layers, "name": "mlp"}, protocol=2 + len(layers) % 4))
 
 
+def _packed(folder: Path) -> None:
+    _perceptron(folder)
+    path = folder / "m.pkl"
+    path.write_bytes(gzip.compress(path.read_bytes(), 1, mtime=0))
+
+
 def _perceptron(folder: Path) -> None:
     import joblib
     from sklearn.neural_network import MLPClassifier
@@ -448,6 +455,7 @@ _MAKERS: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("torch-objects-pickle", "model", _pickled_module, "m.pkl"),
     ("pickle", "model", _pickled_arrays, "m.pkl"),
     ("pickle", "model", _perceptron, "m.pkl"),
+    ("pickle-packed", "model", _packed, "m.pkl"),
     ("flax-msgpack", "model", _flax, "m.msgpack"),
     ("keras-hdf5", "model", _keras_hdf5, "m.h5"),
     ("keras-zip", "model", _keras_graph, "m.keras"),

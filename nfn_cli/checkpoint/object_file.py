@@ -6,12 +6,14 @@ values; no class is imported. Written again, every byte stays but those of the w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 from nfn_cli.checkpoint.atomic_write import atomic_output
 from nfn_cli.checkpoint.hint_words import hints_in, joined_hints
@@ -19,9 +21,10 @@ from nfn_cli.checkpoint.legacy_torch import read_legacy
 from nfn_cli.checkpoint.model import Array, Checkpoint, Hints
 from nfn_cli.checkpoint.object_tree import activation_modules, activation_words, as_plain
 from nfn_cli.checkpoint.origin import Origin, origin_of
+from nfn_cli.checkpoint.packed_file import packed, unpacked
 from nfn_cli.checkpoint.pickle_scan import globals_of
 from nfn_cli.checkpoint.placed_tensors import Placed
-from nfn_cli.checkpoint.refusals import known_pickle
+from nfn_cli.checkpoint.refusals import known_pickle, refuse
 from nfn_cli.checkpoint.storage import (
     StoredTensor,
     aliases_of,
@@ -45,11 +48,13 @@ class Objects:
         tree: the objects, as `tree_pickle` gives them.
         names: id of a tensor in the tree -> its name.
         placed: where each tensor lies; without places in a zip archive, whose members are its storages.
+        packing: how the whole file is compressed; places are those in what it holds.
     """
 
     tree: Any
     names: Mapping[int, str]
     placed: Placed
+    packing: str = ""
 
 
 def read_objects_in_zip(path: Path) -> Checkpoint:
@@ -77,7 +82,7 @@ def read_objects_in_legacy(path: Path) -> Checkpoint:
     with path.open("rb") as handle:
         machine = Machine("", objects=True)
         tree, places = read_legacy(handle, path.stat().st_size, machine)
-    return _in_one_file(path, "torch-objects-legacy", tree, machine, places)
+    return _in_one_file(path, "torch-objects-legacy", tree, machine, places, path)
 
 
 def read_pickle(path: Path) -> Checkpoint:
@@ -86,14 +91,33 @@ def read_pickle(path: Path) -> Checkpoint:
     Raises:
         Refused: as `read_objects_in_zip`, or an object that is well known and no network.
     """
-    machine = Machine("", objects=True)
     with path.open("rb") as handle:
-        known = known_pickle(list(globals_of(handle)))
-        if known:
-            raise known
-        handle.seek(0)
-        tree = machine.run(handle)
-    return _in_one_file(path, "torch-objects-pickle" if machine.of_torch else "pickle", tree, machine, {})
+        return _read_pickle(path, handle, path)
+
+
+def read_packed_pickle(path: Path, packing: str) -> Checkpoint:
+    """A plain pickle in a compressed file, as joblib writes it.
+
+    Raises:
+        Refused: as `read_pickle` and `unpacked`; something else was compressed ("compressed").
+    """
+    content = unpacked(path, packing)
+    if not re.match(rb"\x80[\x02-\x05]", content):
+        raise refuse(packing)
+    checkpoint = _read_pickle(path, BytesIO(content), content)
+    origin = origin_of(checkpoint)
+    return replace(checkpoint, payload=replace(origin, content=replace(origin.content, packing=packing)))
+
+
+def _read_pickle(path: Path, handle: BinaryIO, source: Path | bytes) -> Checkpoint:
+    machine = Machine("", objects=True)
+    known = known_pickle(list(globals_of(handle)))
+    if known:
+        raise known
+    handle.seek(0)
+    tree = machine.run(handle)
+    container = "torch-objects-pickle" if machine.of_torch else "pickle"
+    return _in_one_file(path, container, tree, machine, {}, source)
 
 
 def write_objects(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
@@ -105,6 +129,12 @@ def write_objects(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, 
     origin = origin_of(checkpoint)
     content: Objects = origin.content
     (path,) = origin.files
+    if content.packing:
+        unchanged = unpacked(path, content.packing)
+        new = packed(content.placed.written(unchanged, origin.tensors, checkpoint.tensors), content.packing)
+        with atomic_output(out, force) as target:
+            target.write(new)
+        return ()
     if checkpoint.container != "torch-objects-zip":
         content.placed.write(path, origin.tensors, checkpoint.tensors, out, force)
         return ()
@@ -137,14 +167,19 @@ def _hints(tree: Any, plain: Any, words: Mapping[str, Any]) -> Hints:
 
 
 def _in_one_file(
-    path: Path, container: str, tree: Any, machine: Machine, places: dict[str, tuple[int, int]]
+    path: Path,
+    container: str,
+    tree: Any,
+    machine: Machine,
+    places: dict[str, tuple[int, int]],
+    source: Path | bytes,
 ) -> Checkpoint:
     stored, hints, left_aside, names = _named(tree)
     used = {tensor.member for tensor in stored.values()}
     within = {member: blob for member, blob in machine.blobs.items() if member in used}
     places |= {member: (blob.position, len(blob)) for member, blob in within.items() if blob.position is not None}
     placed = Placed(stored, places, {member: blob for member, blob in within.items() if member not in places})
-    return _checkpoint(path, container, placed.tensors(path), Objects(tree, names, placed), hints, left_aside)
+    return _checkpoint(path, container, placed.tensors(source), Objects(tree, names, placed), hints, left_aside)
 
 
 def _checkpoint(

@@ -61,13 +61,7 @@ class Placed:
         with path.open("rb") as source, atomic_output(out, force) as target:
 
             def read(member: str) -> bytes:
-                if member not in self.places:
-                    raise Refused(
-                        "the pickle spells its numbers as text",
-                        fix="save it with pickle protocol 3 or later, or as .npz",
-                        code="not-writable",
-                    )
-                start, length = self.places[member]
+                start, length = self._place(member)
                 source.seek(start)
                 return source.read(length)
 
@@ -76,6 +70,28 @@ class Placed:
                 target.seek(self.places[member][0])
                 target.write(data)
             target.seek(0, 2)
+
+    def written(self, content: bytes, before: Mapping[str, Array], after: Mapping[str, Array]) -> bytes:
+        """As `write`, of a file that is in memory."""
+
+        def read(member: str) -> bytes:
+            start, length = self._place(member)
+            return content[start : start + length]
+
+        found = bytearray(content)
+        for member, data in changed_members(read, self.stored, before, after):
+            start, length = self.places[member]
+            found[start : start + length] = data
+        return bytes(found)
+
+    def _place(self, member: str) -> tuple[int, int]:
+        if member not in self.places:
+            raise Refused(
+                "the pickle spells its numbers as text",
+                fix="save it with pickle protocol 3 or later, or as .npz",
+                code="not-writable",
+            )
+        return self.places[member]
 
 
 def _aligned(view: Array) -> Array:

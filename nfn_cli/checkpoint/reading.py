@@ -10,6 +10,7 @@ from types import ModuleType
 
 from nfn_cli.checkpoint.hint_words import hints_beside, hints_in, joined_hints
 from nfn_cli.checkpoint.model import Checkpoint
+from nfn_cli.checkpoint.packed_file import PACKINGS
 from nfn_cli.checkpoint.sniff import sniff
 from nfn_cli.errors import NfnError, Refused, SurroundingsFailed, WrongUsage
 from nfn_cli.printable import printable
@@ -43,6 +44,7 @@ _READERS: dict[str, Callable[[Path], Checkpoint]] = {
     "keras-zip": _reader("keras_file", "read_keras_zip"),
     "flax": _reader("flax_file", "read_flax"),
     "sb3-zip": _reader("sb3_zip", "read_sb3"),
+    **{packing: _reader("object_file", "read_packed_pickle", packing) for packing in PACKINGS},
 }
 
 
@@ -130,7 +132,7 @@ def _read_folder(folder: Path) -> Checkpoint:
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     kinds = {path: sniff(path) for path in files}
     indexes = [path for path, kind in kinds.items() if kind == "safetensors-sharded"]
-    readable = indexes or [path for path, kind in kinds.items() if kind in _READERS]
+    readable = indexes or [path for path, kind in kinds.items() if kind in _READERS and kind not in PACKINGS]
     if len(readable) != 1:
         found = f"{len(readable)} checkpoints" if readable else "no checkpoint"
         raise Refused(f"the folder holds {found}", fix="name one file", code="needs-file")

@@ -37,7 +37,10 @@ _REASONS: dict[str, tuple[str, str, str]] = {
     "gguf": ("gguf", "GGUF files are not read", _ARRAYS),
     "tar": ("tar", "tar archives are not read", "unpack it and name the checkpoint in it"),
     "gzip": ("compressed", "the file is compressed (gzip)", "unpack it first"),
-    "zlib": ("compressed", "the file is compressed (zlib, as joblib does)", "save the weights alone, uncompressed"),
+    "zlib": ("compressed", "the file is compressed (zlib)", "save the weights alone, uncompressed"),
+    "bzip2": ("compressed", "the file is compressed (bzip2)", "unpack it first"),
+    "xz": ("compressed", "the file is compressed (xz)", "unpack it first"),
+    "lzma": ("compressed", "the file is compressed (lzma)", "unpack it first"),
     "other-zip": ("zip-without-weights", "the zip archive holds no weights", "name a checkpoint file"),
     "unknown": ("not-a-checkpoint", "not a checkpoint of any known format, or damaged", _ARRAYS),
 }
