@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -84,12 +85,16 @@ def write_hdf5(path: Path, model: Model) -> Path:
     return path
 
 
-def write_archive(path: Path, model: Model) -> Path:
+def write_archive(path: Path, model: Model, change: Callable[[dict[str, Any]], None] | None = None) -> Path:
+    """`change` is given the layers of the configuration by their names."""
     weights = io.BytesIO()
     with h5py.File(weights, "w") as file:
         _save(file, "", model)
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", json.dumps(config(model, 3)))
+        said = config(model, 3)
+        if change is not None:
+            change({entry["name"]: entry for entry in said["config"]["layers"]})
+        archive.writestr("config.json", json.dumps(said))
         archive.writestr("model.weights.h5", weights.getvalue())
     return path
 

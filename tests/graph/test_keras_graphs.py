@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def _twice() -> Model:
             Layer("InputLayer", "in", (), {"batch_input_shape": [None, 5], "batch_shape": [None, 5]}, {}),
             Layer("Dense", "other", ("in",), {"use_bias": False}, {"kernel": OWN}),
             Layer("Functional", "inner", ("in", "other"), {}, {}, inner),
-            Layer("Concatenate", "both", (("inner", "inner:1"),), {}, {}),
+            Layer("Concatenate", "both", (("inner", "inner:1"),), {"axis": -1}, {}),
             Layer("Dense", "head", ("both",), {"use_bias": False}, {"kernel": HEAD}),
         ),
         ("in",),
@@ -191,3 +192,98 @@ def test_weights_that_are_not_those_of_the_configuration_are_no_model(tmp_path: 
     with pytest.raises(Refused) as caught:
         nfn_cli.symmetry_report(write_hdf5(tmp_path / "m.h5", lost))
     assert caught.value.code == "unknown-layer"
+
+
+def _somebody_elses(layers: dict[str, Any]) -> None:
+    layers["norm"]["module"] = "mine.layers"
+
+
+def _in_training(layers: dict[str, Any]) -> None:
+    layers["norm"]["inbound_nodes"][0]["kwargs"] = {"training": True}
+
+
+def _with_adapter(layers: dict[str, Any]) -> None:
+    layers["wide"]["config"]["use_bias"] = False  # what the layer has beside its kernel is then not what its class says
+
+
+@pytest.mark.parametrize(
+    ("change", "opaque"),
+    [
+        (_somebody_elses, "norm: mine.layers.BatchNormalization"),
+        (_in_training, "norm: keras.BatchNormalization"),
+        (_with_adapter, "wide: keras.Dense"),
+    ],
+)
+def test_a_layer_that_is_more_than_its_class_says_is_frozen(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], opaque: str
+) -> None:
+    whole = nfn_cli.symmetry_report(write_archive(tmp_path / "whole.keras", _branched())).as_json()["networks"][0]
+    (network,) = nfn_cli.symmetry_report(write_archive(tmp_path / "m.keras", _branched(), change)).as_json()["networks"]
+    assert network["opaque"][0] == opaque
+    assert whole["opaque"] == []
+    assert network["continuous_dimension"] < whole["continuous_dimension"]
+
+
+@pytest.mark.parametrize(("first", "group"), [(False, "R>0^5 ⋊ S_5"), (True, "1")])
+def test_a_number_divided_by_units_is_not_units_divided_by_a_number(tmp_path: Path, first: bool, group: str) -> None:
+    shape = {"batch_shape": [None, 6]}
+    model = Model(
+        (
+            Layer("InputLayer", "in", (), shape, {}),
+            Layer("Dense", "two", ("in",), {"activation": "relu"}, {"kernel": _normal(6, 5), "bias": _normal(5)}),
+            Layer("Divide", "ratio", ("two",), {}, {}),
+            Layer("Dense", "last", ("ratio",), {}, {"kernel": _normal(5, 2), "bias": _normal(2)}),
+        ),
+        ("in",),
+        ("last",),
+    )
+
+    def by_two(layers: dict[str, Any]) -> None:
+        layers["ratio"]["module"] = "keras.src.ops.numpy"
+        arguments = layers["ratio"]["inbound_nodes"][0]["args"]
+        arguments.insert(0 if first else 1, 2.0)
+
+    report = nfn_cli.symmetry_report(write_archive(tmp_path / "m.keras", model, by_two)).as_json()
+    assert report["networks"][0]["group"] == group
+
+
+@pytest.mark.parametrize(
+    ("said", "group"),
+    [
+        ({"class_name": "LeakyReLU", "module": "keras.layers", "config": {"negative_slope": 0.1}}, "R>0^5 ⋊ S_5"),
+        ({"class_name": "LeakyReLU", "config": {"alpha": 0.1}}, "R>0^5 ⋊ S_5"),
+        ({"class_name": "LeakyReLU", "module": "mine", "config": {"alpha": 0.1}}, "1"),
+        ({"class_name": "function", "config": "own_function", "registered_name": "function"}, "1"),
+        ("tanh", "{±1}^5 ⋊ S_5"),
+    ],
+)
+def test_activations_are_said_by_name_or_as_layers(tmp_path: Path, said: Any, group: str) -> None:
+    shape = {"batch_shape": [None, 6]}
+    model = Model(
+        (
+            Layer("InputLayer", "in", (), shape, {}),
+            Layer("Dense", "two", ("in",), {"activation": said}, {"kernel": _normal(6, 5), "bias": _normal(5)}),
+            Layer("Dense", "last", ("two",), {}, {"kernel": _normal(5, 2), "bias": _normal(2)}),
+        ),
+        ("in",),
+        ("last",),
+    )
+    report = nfn_cli.symmetry_report(write_archive(tmp_path / "m.keras", model)).as_json()
+    assert report["networks"][0]["group"] == group
+
+
+def test_pictures_of_any_size_are_checked_on_small_ones(tmp_path: Path) -> None:
+    """No symmetry depends on the size, unless weights do: the branched model has weights for each position."""
+    shape = {"batch_shape": [None, 900, 900, 2]}
+    model = Model(
+        (
+            Layer("InputLayer", "in", (), shape, {}),
+            Layer("Conv2D", "first", ("in",), {"activation": "relu", "use_bias": False}, {"kernel": KERNEL}),
+            Layer("GlobalMaxPooling2D", "mean", ("first",), {}, {}),
+            Layer("Dense", "last", ("mean",), {"use_bias": False}, {"kernel": _normal(4, 2)}),
+        ),
+        ("in",),
+        ("last",),
+    )
+    (network,) = nfn_cli.open_model(write_archive(tmp_path / "m.keras", model)).networks
+    assert network.graph.inputs[0].shape == (2, 2, 128, 128)

@@ -10,10 +10,12 @@ from nfn_cli.checkpoint.keras_file import KerasModel
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.checkpoint.origin import origin_of
 from nfn_cli.errors import Refused
-from nfn_cli.graph.from_keras.calls import NoGraph, calls_of
+from nfn_cli.graph.from_keras.calls import NoGraph, Plan, calls_of
 from nfn_cli.graph.from_keras.layers import onnx_graph
 from nfn_cli.graph.from_onnx import network_of
 from nfn_cli.graph.model import Network
+
+_LARGE_SIDE, _SIDE = 256, 128
 
 __all__ = ["check_chain", "network_from_keras"]
 
@@ -29,14 +31,24 @@ def network_from_keras(checkpoint: Checkpoint) -> Network | None:
         return None
     try:
         plan = calls_of(model.config)
-        return network_of(onnx_graph(plan, checkpoint), checkpoint, "the Keras configuration")
+        large = any(shape and max(n or 0 for n in shape[1:-1] or (0,)) > _LARGE_SIDE for shape in plan.inputs)
+        # with weights for every position of the stated size the smaller one does not fit
+        return (_at_size(plan, checkpoint, _SIDE) if large else None) or _at_size(plan, checkpoint, None)
     except NoGraph:
         return None
     except Refused as refusal:
-        if refusal.code == "shape-mismatch":  # open sizes that none of the tried ones fits
-            return None
         if refusal.code == "not-a-network":
             check_chain(checkpoint)  # it says which layer is in the way
+        raise
+
+
+def _at_size(plan: Plan, checkpoint: Checkpoint, longest: int | None) -> Network | None:
+    """None where shapes disagree: open sizes that none of the tried ones fits, or pictures made too small."""
+    try:
+        return network_of(onnx_graph(plan, checkpoint, longest), checkpoint, "the Keras configuration")
+    except Refused as refusal:
+        if refusal.code == "shape-mismatch":
+            return None
         raise
 
 

@@ -5,11 +5,9 @@ Formulas: keras/src/activations/activations.py. Keras 2 has another hard_sigmoid
 
 from __future__ import annotations
 
-from typing import Any
-
 from nfn_cli.graph.from_keras.builder import Builder, Unsaid, Value
-from nfn_cli.graph.from_keras.calls import Call
-from nfn_cli.graph.from_keras.registry import layer, one
+from nfn_cli.graph.from_keras.calls import Call, Layer, is_of_keras
+from nfn_cli.graph.from_keras.registry import LAYERS, layer, one
 
 _NODES = {
     "relu": "Relu",
@@ -23,18 +21,20 @@ _NODES = {
     "mish": "Mish",
     "log_sigmoid": "LogSigmoid",
 }
+_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax")  # that stand for activations without weights
 
 
 def activated(builder: Builder, call: Call, x: Value, setting: str = "activation") -> Value:
-    """What the layer's own activation makes of its value."""
-    return function(builder, call, x, name_of(call.layer.settings.get(setting)))
-
-
-def name_of(said: Any) -> str:
-    """Keras 3 writes functions of its own as {"class_name": "function", "config": name}."""
-    if isinstance(said, dict):
-        said = said.get("config") if isinstance(said.get("config"), str) else said.get("class_name")
-    return "linear" if said is None else str(said)
+    """What the layer's own activation makes of its value: a function by its name, or a layer."""
+    said = call.layer.settings.get(setting)
+    if isinstance(said, dict) and isinstance(said.get("config"), dict):
+        own = Layer(str(said.get("class_name")), str(said.get("module") or ""), said["config"], call.layer.path, ())
+        if own.kind not in _LAYERS or not is_of_keras(own):
+            return builder.node(f"keras.{own.kind}", [x], x.rank, call.layer.path[-1])
+        return LAYERS[own.kind](builder, Call(own, ()), [x])
+    # Keras 3 writes functions that are not its own as {"class_name": "function", "config": name}
+    name = said.get("config") if isinstance(said, dict) else said
+    return function(builder, call, x, "linear" if name is None else str(name))
 
 
 def function(builder: Builder, call: Call, x: Value, name: str) -> Value:

@@ -42,6 +42,9 @@ class Builder:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.tensors = checkpoint.tensors
         self._archive = checkpoint.container == "keras-zip"
+        self._by_place: dict[str, list[str]] = {}
+        for name in checkpoint.tensors:
+            self._by_place.setdefault(name.rpartition("/")[0], []).append(name)
         self.nodes: list[Node] = []
         self.constants: dict[str, Array] = {}
         self.dims: dict[str, Dims] = {}
@@ -66,14 +69,15 @@ class Builder:
         # a nested model with one layer of weights leaves that layer's name out
         return ["/".join(path)] if self._archive or len(path) == 1 else [f"{path[0]}/{path[-1]}", path[0]]
 
-    def tensor(self, layer: Layer, *roles: str) -> str | None:
-        """The first of the layer's tensors that is there."""
-        names = (f"{place}/{role}" for place in self._places(layer) for role in roles)
-        return next((name for name in names if name in self.tensors), None)
-
     def tensors_of(self, layer: Layer) -> list[str]:
-        places = tuple(f"{place}/" for place in self._places(layer))
-        return [name for name in self.tensors if name.startswith(places)]
+        """All tensors of the layer."""
+        found = (self._by_place.get(place, []) for place in self._places(layer))
+        return next((names for names in found if names), [])
+
+    def tensor(self, layer: Layer, *roles: str) -> str | None:
+        """The first of these of the layer's tensors that is there."""
+        own = {name.rpartition("/")[2]: name for name in self.tensors_of(layer)}
+        return next((own[role] for role in roles if role in own), None)
 
     def needed(self, layer: Layer, *roles: str) -> str:
         """As `tensor`; raises NoGraph where none is there: configuration and weights do not belong together."""

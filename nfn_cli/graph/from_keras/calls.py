@@ -45,15 +45,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Call:
-    """A layer called on values, and on plain arguments behind them.
+    """A layer called on values, and on plain arguments.
 
     Attributes:
+        arguments: where each stands, "before" the first value or "behind" it, or its name; and what it is.
         shape: of what it makes, batch first, where a file of Keras 3 says it.
     """
 
     layer: Layer
     inputs: tuple[Reference, ...]
-    arguments: tuple[Any, ...] = ()
+    arguments: tuple[tuple[str, Any], ...] = ()
     shape: Shape | None = None
 
 
@@ -182,10 +183,10 @@ def _all_called(
     entry: Any,
     layer: Layer,
     inputs: Sequence[Reference],
-    arguments: tuple[Any, ...] = (),
+    arguments: tuple[tuple[str, Any], ...] = (),
     shape: Shape | None = None,
 ) -> list[Reference]:
-    if layer.kind in _MODELS:
+    if layer.kind in _MODELS and is_of_keras(layer):
         return _model(plan, entry, inputs, layer.path, layer.saved)
     return [plan.called(Call(layer, tuple(inputs), arguments, shape))]
 
@@ -215,37 +216,46 @@ def _end(end: Any) -> tuple[str, int, int]:
     return name, call, output
 
 
-def _read(node: Any) -> tuple[list[tuple[str, int, int]], tuple[Any, ...]]:
-    """Tensors and plain arguments of one call, in order; arguments that say how a layer is trained are none."""
+def _read(node: Any) -> tuple[list[tuple[str, int, int]], tuple[tuple[str, Any], ...]]:
+    """Tensors and plain arguments of one call; arguments that say nothing about the answer are none."""
     tensors: list[tuple[str, int, int]] = []
+    arguments: list[tuple[str, Any]] = []
     if isinstance(node, dict):  # Keras 3
-        plain = list(_arguments(node["args"], tensors))
+        _arguments(node["args"], "", tensors, arguments)
         for name, value in node.get("kwargs", {}).items():
-            if name not in ("training", "mask") or value:
-                plain.append((name, list(_arguments([value], tensors))))
-        return tensors, tuple(plain)
-    arguments: list[Any] = []
-    parts = [node] if node and isinstance(node[0], str) else node
-    for part in parts:
-        tensors.append(_end(part[:3]))
-        for name, value in (part[3] if len(part) > 3 else {}).items():
-            if isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str) and name != "name":
-                tensors.append(_end(value[:3]))
-            elif name not in ("training", "mask", "name") or (value and name != "name"):
-                arguments.append((name, [value]) if name not in ("y",) else value)
-    return tensors, tuple(arguments)
+            _arguments([value], name, tensors, arguments)
+    else:
+        for part in [node] if node and isinstance(node[0], str) else node:
+            tensors.append(_end(part[:3]))
+            for name, value in (part[3] if len(part) > 3 else {}).items():
+                if isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str) and name != "name":
+                    tensors.append(_end(value[:3]))
+                else:
+                    arguments.append((name, value))
+    return tensors, tuple((name, value) for name, value in arguments if not _says_nothing(name, value))
 
 
-def _arguments(values: Any, tensors: list[tuple[str, int, int]], depth: int = 0) -> Iterator[Any]:
+def _says_nothing(name: str, value: Any) -> bool:
+    return name == "name" or (name in ("training", "mask") and not value)
+
+
+def _arguments(
+    values: Any, name: str, tensors: list[tuple[str, int, int]], found: list[tuple[str, Any]], depth: int = 0
+) -> None:
     if depth > _DEEPEST:
         raise NoGraph
     for value in values:
         if isinstance(value, dict) and "keras_history" in value.get("config", {}):
             tensors.append(_end(value["config"]["keras_history"]))
         elif isinstance(value, list):
-            yield from _arguments(value, tensors, depth + 1)
+            _arguments(value, name, tensors, found, depth + 1)
         else:
-            yield value
+            found.append((name or ("behind" if tensors else "before"), value))
+
+
+def is_of_keras(layer: Layer) -> bool:
+    """Whether a class is Keras' own, as far as the file tells: a class of somebody else may have any name."""
+    return layer.module in ("", "keras") or layer.module.startswith("keras.")
 
 
 def _input_shape(layer: Layer) -> Shape | None:

@@ -11,16 +11,18 @@ from nfn_cli.graph.from_keras.builder import Builder, Unsaid, Value
 from nfn_cli.graph.from_keras.calls import Call
 from nfn_cli.graph.from_keras.registry import Translation, layer, one
 
+_EITHER_WAY = ("Add", "Mul", "Max", "Min")
+
 
 def _arithmetic(kind: str) -> Translation:
-    """Values, or one value and a number behind it: files of Keras 2 form call layers and functions by one name."""
+    """Values, or one value and a number: files in the form of Keras 2 call layers and functions by one name."""
 
     def call_of(builder: Builder, call: Call, inputs: list[Value]) -> Value:
         if not call.arguments:
             return _all_with(builder, kind, inputs)
-        (number,) = call.arguments
-        if isinstance(number, tuple):  # an argument by its name
-            number = number[1][0]
+        ((place, number),) = call.arguments
+        if place not in ("behind", "y", "x2") and kind not in _EITHER_WAY:
+            raise Unsaid
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not np.isfinite(number):
             raise Unsaid
         return builder.node(kind, [one(inputs), builder.constant(number)], inputs[0].rank)
@@ -48,7 +50,7 @@ _NODES = {
     "Min": ("Minimum", "ops.Minimum", "TFOpLambda.math.minimum"),
 }
 for _node, _kinds in _NODES.items():
-    layer(*_kinds)(_arithmetic(_node))
+    layer(*_kinds, arguments=True)(_arithmetic(_node))
 
 
 @layer("Average")
@@ -60,23 +62,17 @@ def _average(builder: Builder, call: Call, inputs: list[Value]) -> Value:
 @layer("Concatenate", "ops.Concatenate")
 def _concatenate(builder: Builder, call: Call, inputs: list[Value]) -> Value:
     rank = inputs[0].axes
-    said = call.layer.settings.get("axis", -1)
-    if said is None or any(x.axes != rank for x in inputs):
+    if any(x.axes != rank for x in inputs):
         raise Unsaid
-    axis = int(said) % rank
+    axis = int(call.layer.settings["axis"]) % rank
     if axis == 0:
         raise Unsaid
     return builder.node("Concat", inputs, rank, axis=1 if axis == rank - 1 else axis + 1)
 
 
 def _named(name: str) -> Translation:
-    def call_of(builder: Builder, call: Call, inputs: list[Value]) -> Value:
-        if call.arguments:
-            raise Unsaid
-        return function(builder, call, one(inputs), name)
-
-    return call_of
+    return lambda builder, call, inputs: function(builder, call, one(inputs), name)
 
 
 for _class, _name in {"Relu": "relu", "Relu6": "relu6", "Silu": "silu", "Sigmoid": "sigmoid", "Tanh": "tanh"}.items():
-    layer(f"ops.{_class}", f"TFOpLambda.nn.{_name}", f"TFOpLambda.math.{_name}")(_named(_name))
+    layer(_class, f"ops.{_class}", f"TFOpLambda.nn.{_name}", f"TFOpLambda.math.{_name}")(_named(_name))

@@ -11,13 +11,19 @@ from nfn_cli.graph.from_keras.calls import Call
 Translation = Callable[[Builder, Call, list[Value]], Value]
 
 LAYERS: dict[str, Translation] = {}
+WITH_ARGUMENTS: set[str] = set()
 
 
-def layer(*kinds: str) -> Callable[[Translation], Translation]:
-    """Register what layers of these classes compute; functions called as layers stand under "ops.CLASS" or "TFOpLambda.NAME"."""
+def layer(*kinds: str, arguments: bool = False) -> Callable[[Translation], Translation]:
+    """Register what layers of these classes compute; functions called as layers stand under "ops.CLASS" or "TFOpLambda.NAME".
+
+    Args:
+        arguments: whether they may be called on plain arguments, too.
+    """
 
     def register(function: Translation) -> Translation:
         LAYERS.update(dict.fromkeys(kinds, function))
+        WITH_ARGUMENTS.update(kinds if arguments else ())
         return function
 
     return register
