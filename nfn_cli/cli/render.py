@@ -68,7 +68,7 @@ def symmetry(report: Mapping[str, Any]) -> None:
     line(f"{report['path']} ({report['container']})")
     for network in report["networks"]:
         name = f"{network['name']}: " if network["name"] else ""
-        activation = ", ".join(network["activation"]) or "no hidden units"
+        activation = ", ".join(network["activation"]) or "no activation"
         source = f" (from {network['activation_source']})" if network["activation_source"] else ""
         line(f"{name}{network['family'].upper()}, {activation}{source}")
         if network["unit_sets"]:

@@ -24,6 +24,7 @@ from nfn_cli.graph.wiring import chain, is_part_of, wire
 from nfn_cli.printable import printable
 
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
+_FILTERS_OF_ONE_CHANNEL = 64  # a grey picture seldom meets more; a depthwise convolution looks the same
 _OF_NO_LIBRARY = ("npz", "npy", "pickle", "zoo-row")
 _STRAY = frozenset({"log", "std", "sigma", "logstd", "temperature", "averaged"})
 
@@ -217,6 +218,11 @@ class _Build:
             how = ", or several of them" if len(others) > 1 else " in an order of its own"
             self.notes.append(f"{first.label} may read {' or '.join(others)}{how}: what it may read stays in place")
         if run.source is None:
+            if first.kind == "conv" and first.size_in == 1 and first.size_out > _FILTERS_OF_ONE_CHANNEL:
+                self.notes.append(
+                    f"{first.label} is taken to read an input of one channel: were it grouped, for {first.size_out} "
+                    "channels or fewer, its units would have an order"
+                )
             spatial: tuple[None, ...] = (None,) * len(first.kernel)
             return self._input((None, first.size_in, *spatial))
         value = ends[id(run.source)]

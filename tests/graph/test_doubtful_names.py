@@ -295,3 +295,11 @@ def test_a_policy_and_a_value_of_one_size_are_in_no_doubt() -> None:
     file, symmetry = found(module)
     assert [unit_set.size for unit_set in symmetry.unit_sets] == [6, 6, 6, 6]
     assert not any("may read" in note for network in networks_from_names(file, RELU) for note in network.notes)
+
+
+@pytest.mark.parametrize(("filters", "said"), [(32, False), (288, True)])
+def test_many_filters_of_one_channel_may_be_a_grouped_convolution(filters: int, said: bool) -> None:
+    shapes = {"conv1.weight": (filters, 1, 3, 3), "conv2.weight": (8, filters, 3, 3), "fc.weight": (2, 8)}
+    arrays = {name: np.ones(shape) for name, shape in shapes.items()}
+    (network,) = networks_from_names(Checkpoint("x", "safetensors", arrays), NameOptions(activation="relu"))
+    assert any("were it grouped" in note for note in network.notes) == said

@@ -65,7 +65,7 @@ def verdict(passed: bool, check: dict[str, object]) -> str:
 def _network(network: Drawn, corner: Point, columns: bool) -> tuple[list[Mark], Point]:
     rows, said = network.rows, network.report
     name = f"{said.name}: " if said.name else ""
-    title = f"{name}{said.family.upper()}, {', '.join(said.activation) or 'no hidden units'}"
+    title = f"{name}{said.family.upper()}, {', '.join(said.activation) or 'no activation'}"
     marks: list[Mark] = [Text((corner[0], corner[1] + 16), printable(title, 90), size=14.0, bold=True)]
     beside = lanes([row.reads for row in rows])
     places = 1 + max((lane.place for lane in beside), default=-1)

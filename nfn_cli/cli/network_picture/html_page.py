@@ -128,7 +128,7 @@ def _network(network: Drawn) -> str:
     said = network.report
     name = f"{said.name}: " if said.name else ""
     source = f" (from {said.activation_source})" if said.activation_source else ""
-    title = f"{name}{said.family.upper()}, {', '.join(said.activation) or 'no hidden units'}{source}"
+    title = f"{name}{said.family.upper()}, {', '.join(said.activation) or 'no activation'}{source}"
     return "\n".join(
         part
         for part in (
