@@ -31,6 +31,7 @@ from nfn_cli.errors import Refused, not_installed
 from nfn_cli.printable import printable
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
+TOLD = "the Keras configuration"
 _DEEPEST, _MOST_OBJECTS, _LONGEST_CONFIG = 16, 100_000, 64 << 20
 _MOST_READS = 1_000_000
 # Keras 3 numbers the variables of a layer in the order in which it made them
@@ -54,11 +55,15 @@ class KerasModel:
         placed: where the numbers lie.
         config: the configuration as JSON; None where the file has none.
         no_chain: why the order of the tensors does not tell how the layers follow one another; None where it does.
+        by_class: whether tensors go by the classes of their layers, counted, as Keras 3 saves weights; else by their names.
+        told: where the configuration is from.
     """
 
     placed: Placed
     config: Any = None
     no_chain: Refused | None = None
+    by_class: bool = False
+    told: str = TOLD
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,13 @@ def read_hdf5(path: Path) -> Checkpoint:
     """
     with path.open("rb") as handle:
         datasets, config = _content(handle, path.stat().st_size)
-    placed, left_aside = _placed(datasets, {})
-    return _checkpoint(path, "keras-hdf5", placed, placed.tensors(path), config, left_aside)
+    beside = config_beside(path) if config is None else None
+    by_class = any(dataset.path[0] == "layers" for dataset in datasets)
+    config = config if beside is None else beside[1]
+    placed, left_aside = _placed(datasets, variables_left_out(config) if by_class else {})
+    model = KerasModel(placed, config, None, by_class, TOLD if beside is None else f"{TOLD} in {beside[0].name}")
+    files = (path,) if beside is None else (path, beside[0])
+    return _checkpoint(files, "keras-hdf5", model, placed.tensors(path), left_aside)
 
 
 def read_keras_zip(path: Path) -> Checkpoint:
@@ -92,7 +102,8 @@ def read_keras_zip(path: Path) -> Checkpoint:
     datasets, _ = _content(BytesIO(weights), len(weights))
     config = _parsed(said)
     placed, left_aside = _placed(datasets, variables_left_out(config))
-    return _checkpoint(path, "keras-zip", placed, placed.tensors(weights), config, left_aside)
+    model = KerasModel(placed, config, by_class=True)
+    return _checkpoint((path,), "keras-zip", model, placed.tensors(weights), left_aside)
 
 
 def write_keras(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ...]:
@@ -103,7 +114,7 @@ def write_keras(checkpoint: Checkpoint, out: Path, force: bool) -> tuple[str, ..
     """
     origin = origin_of(checkpoint)
     placed: Placed = origin.content.placed
-    (path,) = origin.files
+    path, *_ = origin.files
     stale = ("the optimizer state in the file still belongs to the old weights",) if _has_optimizer(checkpoint) else ()
     if checkpoint.container == "keras-hdf5":
         placed.write(path, origin.tensors, checkpoint.tensors, out, force)
@@ -130,31 +141,33 @@ def _slice(content: bytes, place: tuple[int, int]) -> bytes:
 
 
 def _checkpoint(
-    path: Path,
+    files: tuple[Path, ...],
     container: str,
-    placed: Placed,
+    model: KerasModel,
     tensors: Mapping[str, Array],
-    config: Any,
     left_aside: tuple[str, ...],
 ) -> Checkpoint:
     frozen = MappingProxyType(dict(tensors))
     layers: tuple[KerasLayer, ...] = ()
-    no_chain = None
-    if config is not None:
+    if model.config is not None:
         try:
-            layers = layers_of(config)
+            layers = layers_of(model.config)
         except Refused as refusal:
-            no_chain = refusal
-    names = {layer.saved if container == "keras-zip" else layer.name: layer for layer in layers}
+            model = replace(model, no_chain=refusal)
+    names = {layer.saved if model.by_class else layer.name: layer for layer in layers}
     epsilons = {name: layer.epsilon for name, layer in names.items() if layer.epsilon is not None}
     hints = Hints()
     if layers:
         transposed = tuple(name for name, layer in names.items() if layer.transposed)
         hints = replace(
-            hints_of(layers), order=tuple(names), transposed=transposed, epsilons=MappingProxyType(epsilons)
+            hints_of(layers),
+            order=tuple(names),
+            transposed=transposed,
+            epsilons=MappingProxyType(epsilons),
+            source=model.told,
         )
-    origin = Origin((path,), frozen, content=KerasModel(placed, config, no_chain))
-    return Checkpoint(str(path), container, frozen, hints=hints, left_aside=left_aside, payload=origin)
+    origin = Origin(files, frozen, content=model)
+    return Checkpoint(str(files[0]), container, frozen, hints=hints, left_aside=left_aside, payload=origin)
 
 
 def _content(stream: BinaryIO, size: int) -> tuple[list[_Dataset], Any]:
@@ -178,6 +191,22 @@ def _content(stream: BinaryIO, size: int) -> tuple[list[_Dataset], Any]:
             fix="download or export it again",
             code="truncated",
         ) from None
+
+
+def config_beside(path: Path) -> tuple[Path, Any] | None:
+    """The configuration of a file of weights alone, where one lies beside it: `model.to_json()` under its name, or config.json."""
+    stem = path.name.removesuffix(".h5").removesuffix(".hdf5").removesuffix(".weights")
+    for name in (f"{stem}.json", CONFIG):
+        try:
+            beside = path.with_name(name)
+            if not 0 < beside.stat().st_size <= _LONGEST_CONFIG:
+                continue
+            config = _parsed(beside.read_bytes())
+        except OSError:
+            continue
+        if isinstance(config, dict) and isinstance(config.get("class_name"), str) and "config" in config:
+            return beside, config
+    return None
 
 
 class _Bounded:

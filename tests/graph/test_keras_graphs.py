@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 import nfn_cli
-from nfn_cli.errors import Refused
+from nfn_cli.errors import Refused, WrongUsage
 from nfn_cli.graph.reference import evaluate
 
-from .keras_models import Array, Layer, Model, conv, max_pool, turned, write_archive, write_hdf5
+from .keras_models import Array, Layer, Model, config, conv, max_pool, turned, write_archive, write_hdf5
 
 RNG = np.random.default_rng(0)
 
@@ -287,3 +290,26 @@ def test_pictures_of_any_size_are_checked_on_small_ones(tmp_path: Path) -> None:
     )
     (network,) = nfn_cli.open_model(write_archive(tmp_path / "m.keras", model)).networks
     assert network.graph.inputs[0].shape == (2, 2, 128, 128)
+
+
+@pytest.mark.parametrize("form", ["by name", "by class"])
+def test_weights_alone_are_read_with_the_configuration_beside_them(tmp_path: Path, form: str) -> None:
+    """`model.to_json()` beside `model.save_weights()`."""
+    whole = WRITERS["hdf5" if form == "by name" else "keras"](tmp_path / "whole", _branched())
+    weights = tmp_path / ("m.h5" if form == "by name" else "m.weights.h5")
+    if form == "by name":
+        with h5py.File(whole) as source, h5py.File(weights, "w") as target:
+            for name, group in source["model_weights"].items():
+                source.copy(group, target, name)
+    else:
+        with zipfile.ZipFile(whole) as archive:
+            weights.write_bytes(archive.read("model.weights.h5"))
+    (tmp_path / "m.json").write_text(json.dumps(config(_branched(), 2 if form == "by name" else 3)))
+    report, expected = (nfn_cli.symmetry_report(path).as_json()["networks"][0] for path in (weights, whole))
+    assert report["group"] == expected["group"]
+    assert report["activation_source"] == "the Keras configuration in m.json"
+    nfn_cli.save(nfn_cli.canonicalize(weights).checkpoint, tmp_path / "out.h5")
+    with pytest.raises(WrongUsage):
+        nfn_cli.save(nfn_cli.load(weights), tmp_path / "m.json", force=True)
+    (tmp_path / "m.json").write_text('{"class_name": "not a configuration"}')
+    assert nfn_cli.load(weights).hints.order == ()

@@ -45,7 +45,7 @@ def network_from_keras(checkpoint: Checkpoint) -> Network | None:
 def _at_size(plan: Plan, checkpoint: Checkpoint, longest: int | None) -> Network | None:
     """None where shapes disagree: open sizes that none of the tried ones fits, or pictures made too small."""
     try:
-        return network_of(onnx_graph(plan, checkpoint, longest), checkpoint, "the Keras configuration")
+        return network_of(onnx_graph(plan, checkpoint, longest), checkpoint, origin_of(checkpoint).content.told)
     except Refused as refusal:
         if refusal.code == "shape-mismatch":
             return None

@@ -13,6 +13,7 @@ import numpy as np
 
 from nfn_cli.checkpoint.model import Array, Checkpoint
 from nfn_cli.checkpoint.onnx_graph import Dims, Node, OnnxGraph
+from nfn_cli.checkpoint.origin import origin_of
 from nfn_cli.graph.from_keras.calls import Layer, NoGraph
 
 OPSET = 20
@@ -41,7 +42,7 @@ class Builder:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.tensors = checkpoint.tensors
-        self._archive = checkpoint.container == "keras-zip"
+        self._by_class: bool = origin_of(checkpoint).content.by_class
         self._by_place: dict[str, list[str]] = {}
         for name in checkpoint.tensors:
             self._by_place.setdefault(name.rpartition("/")[0], []).append(name)
@@ -65,9 +66,9 @@ class Builder:
 
     def _places(self, layer: Layer) -> list[str]:
         """Where tensors of the layer stand: a nested one behind the name of the outermost model."""
-        path = layer.saved if self._archive else layer.path
+        path = layer.saved if self._by_class else layer.path
         # a nested model with one layer of weights leaves that layer's name out
-        return ["/".join(path)] if self._archive or len(path) == 1 else [f"{path[0]}/{path[-1]}", path[0]]
+        return ["/".join(path)] if self._by_class or len(path) == 1 else [f"{path[0]}/{path[-1]}", path[0]]
 
     def tensors_of(self, layer: Layer) -> list[str]:
         """All tensors of the layer."""
