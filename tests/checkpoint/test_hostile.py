@@ -103,7 +103,7 @@ KINDS = {
     "empty-file": b"",
     "lfs-pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
     "not-a-checkpoint": b"<!DOCTYPE html><html></html>",
-    "compressed": b"\x1f\x8b\x08\0" + b"\0" * 40,
+    "compressed": gzip.compress(b"a,b\n1,2\n"),
     "bad-header": struct.pack("<Q", 2) + b"[]",
 }
 
