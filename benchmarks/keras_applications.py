@@ -37,7 +37,9 @@ def made(name: str) -> Any:
     import keras
 
     random, size = np.random.default_rng(0), side(name)
-    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=10)
+    model = getattr(keras.applications, name)(
+        weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None
+    )
     for weight in model.weights:
         last = weight.path.rpartition("/")[2]
         if last in ("gamma", "moving_variance", "variance"):

@@ -98,7 +98,7 @@ def _followed(
         module = _Module(leaf.state, tensors)
         try:
             x = _CALLS[leaf.kind](run, x, module)
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             raise _Unknown from None
     notes = (shape_note(shape), "read in evaluation mode") if root.state.get("training") else (shape_note(shape),)
     return captured_network(program.graph([x]), checkpoint, "the modules in the file", notes)

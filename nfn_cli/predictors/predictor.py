@@ -141,6 +141,8 @@ def _loaded(folder: Path, _written: int) -> Predictor:
 
 def assemble(card: Card, tensors: Mapping[str, Tensor]) -> Predictor:
     """A predictor from its card and named tensors (`tensors_of_predictor` gives them back)."""
+    if card.members < 1:
+        raise ValueError("a predictor without members")
     encoder = KINDS[card.model](card.taken, card.encoder, _under(tensors, _ENCODER))
     members = tuple(_network(encoder, card.architecture, tensors, f"members.{i}.") for i in range(card.members))
     interval: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in card.interval.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -339,3 +340,26 @@ def test_a_tensor_without_entries_and_with_an_endless_axis(tmp_path: Path, write
     assert refusal(lambda: nfn_cli.load(tmp_path / "endless")).code in ("bad-header", "unsupported-tensor")
     write(tmp_path / "long", 1 << 20)  # the control: long ones are as they are
     assert (0, 1 << 20) in [array.shape for array in nfn_cli.load(tmp_path / "long").tensors.values()]
+
+
+@pytest.mark.parametrize("members", [0, -(1 << 63)])
+def test_a_predictor_without_members(tmp_path: Path, members: int) -> None:
+    shipped = Path(__file__).parents[2] / "models" / "generalization-cifar10gs-relu"
+    shutil.copytree(shipped, tmp_path / "p")
+    load_predictor(str(tmp_path / "p"))  # the control
+    card = json.loads((tmp_path / "p" / "card.json").read_text()) | {"members": members}
+    (tmp_path / "p" / "card.json").write_text(json.dumps(card))
+    assert refusal(lambda: load_predictor(str(tmp_path / "p"))).code == "bad-predictor"
+
+
+def test_a_module_whose_epsilon_is_no_number(tmp_path: Path) -> None:
+    for eps in (1e-3, "_parameters"):
+        net = torch.nn.Sequential(
+            torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.ReLU(), torch.nn.Linear(4, 2)
+        )
+        net[1].eps = eps
+        torch.save(net.eval(), tmp_path / "m.pt")
+        if eps == 1e-3:
+            nfn_cli.open_model(tmp_path / "m.pt")
+        else:  # what its names alone say is not enough
+            assert isinstance(refusal(lambda: nfn_cli.open_model(tmp_path / "m.pt")), NfnError)
