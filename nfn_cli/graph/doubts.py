@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from nfn_cli.errors import Refused
 from nfn_cli.graph.layers import Layer
-from nfn_cli.graph.runs import CLASSES, Run, depends, follows, root
+from nfn_cli.graph.runs import CLASSES, Run, ends_of, follows, readers, root
 
 
 def with_doubts(runs: list[Run], sums: bool) -> list[Run]:
@@ -34,7 +34,8 @@ def with_doubts(runs: list[Run], sums: bool) -> list[Run]:
         if not run.sources and run.first.kind == "conv":
             run.doubtful = _unflattened(run, runs)
     for reader in [run for run in runs if not run.sources]:
-        for run in list(runs):
+        behind = readers(reader, runs)
+        for run in [run for run in runs if run not in behind]:
             runs.extend(_split(run, reader, runs))
     _refuse_skips(runs, sums)
     for run in runs:
@@ -57,16 +58,13 @@ def may_read(run: Run, sources: str) -> Refused:
     )
 
 
-def _ends(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if not any(run in other.sources for other in runs)]
-
-
 def _rivals(run: Run, runs: Sequence[Run]) -> list[Run]:
     """Runs that nothing reads and that this one may read instead of its source, or several of them joined."""
     source = run.source
     if source is None or run.join != "direct":
         return []
-    idle = [other for other in _ends(runs) if not depends(other, run) and _of_one_task(other, run)]
+    behind = readers(run, runs)
+    idle = [other for other in ends_of(runs) if other not in behind and _of_one_task(other, run)]
     alone = [other for other in idle if _alike(other.last, source.last) and follows(other.last, run.first)]
     siblings = [other for other in idle if other.source is not None and other.last.kind == run.first.kind]
     joined = len(siblings) > 1 and sum(other.last.size_out for other in siblings) == run.first.size_in
@@ -77,10 +75,11 @@ def _only_end_before(run: Run, runs: Sequence[Run]) -> Run | None:
     """The one run that nothing reads and that fits in front; none where it may as well come behind."""
     if any(run.first.size_in == other.first.size_in for other in runs if not other.sources and other is not run):
         return None
+    behind = readers(run, runs)
     fitting = [
         other
-        for other in _ends(runs)
-        if other.last.kind == "linear" and follows(other.last, run.first) and not depends(other, run)
+        for other in ends_of(runs)
+        if other.last.kind == "linear" and follows(other.last, run.first) and other not in behind
     ]
     one = len(fitting) == 1 and _of_one_task(fitting[0], run) and not _reaches(run, fitting[0], runs)
     return fitting[0] if one else None
@@ -88,11 +87,18 @@ def _only_end_before(run: Run, runs: Sequence[Run]) -> Run | None:
 
 def _reaches(run: Run, other: Run, runs: Sequence[Run]) -> bool:
     """Whether sizes allow that it feeds the other, directly or through further runs."""
-    seen, front = [run], [run]
-    while front:
-        front = [b for b in runs if b not in seen and any(follows(a.last, b.first) for a in front)]
-        seen += front
-    return other in seen
+    unseen: dict[tuple[str, int], list[Run]] = {}
+    for each in runs:
+        unseen.setdefault((each.first.kind, each.first.size_in), []).append(each)
+    front = [run]
+    while front and other not in front:
+        made = front.pop().last
+        fitting = [(made.kind, made.size_out)]
+        if made.kind == "conv":  # or flattened
+            fitting = [key for key in unseen if follows(made, unseen[key][0].first)]
+        for key in fitting:
+            front += unseen.pop(key, [])
+    return bool(front)
 
 
 def _alike(layer: Layer, source: Layer) -> bool:
@@ -106,10 +112,11 @@ def _of_one_task(other: Run, run: Run) -> bool:
 
 def _unflattened(run: Run, runs: Sequence[Run]) -> list[Run]:
     """Linear layers that nothing reads and that may make the channels and positions which a convolution reads."""
+    behind = readers(run, runs)
     fitting = [
         other
-        for other in _ends(runs)
-        if other.last.kind == "linear" and other.last.size_out % run.first.size_in == 0 and not depends(other, run)
+        for other in ends_of(runs)
+        if other.last.kind == "linear" and other.last.size_out % run.first.size_in == 0 and other not in behind
     ]
     loose = any(len(other.layers) == 1 and not other.sources for other in fitting)
     return [] if loose and len(fitting) > 1 else fitting
@@ -122,7 +129,7 @@ def _refuse_skips(runs: Sequence[Run], sums: bool) -> None:
         Refused: a transposed convolution that nothing reads beside other ends, or one that makes as many channels as a
             convolution on the way down while names leave room for a sum (code "needs-graph").
     """
-    ends = [run.last for run in _ends(runs) if run.last.kind == "conv"]
+    ends = [run.last for run in ends_of(runs) if run.last.kind == "conv"]
     unread = [layer for layer in ends if layer.transposed and len(ends) > 1]
     hidden = [layer for run in runs for layer in run.layers if layer.kind == "conv" and layer not in ends]
     down = {layer.size_out for layer in hidden if not layer.transposed}
@@ -144,11 +151,12 @@ def _called_in_order(layer: Layer) -> bool:
 
 def _split(run: Run, reader: Run, runs: Sequence[Run]) -> Iterator[Run]:
     """Keep the hidden units that a run without a known source may read; yields the part behind them."""
-    if run is reader or depends(run, reader) or reader.first.size_in == root(run).first.size_in:
+    if reader.first.size_in == root(run).first.size_in:
         return
     for position, layer in enumerate(run.layers):
-        read = position < len(run.layers) - 1 or run not in _ends(runs)
-        if read and layer.kind == reader.first.kind and follows(layer, reader.first):
+        if layer.kind != reader.first.kind or not follows(layer, reader.first):
+            continue
+        if position < len(run.layers) - 1 or run not in ends_of(runs):
             behind = Run(run.layers[position + 1 :], run)
             run.layers = run.layers[: position + 1]
             run.kept = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from nfn_cli.graph.layers import Layer
 from nfn_cli.graph.names import stem_and_number, words_of
@@ -50,8 +52,9 @@ class Run:
         """Everything that it reads or may read."""
         return [*([self.source] if self.source else []), *self.branches, *self.doubtful]
 
-    @property
+    @cached_property
     def words(self) -> frozenset[str]:
+        """Of the name of its first layer, which stays the first."""
         return words_of(self.first.module) | {stem_and_number(t)[0].lower() for t in self.first.module}
 
     @property
@@ -68,9 +71,57 @@ def follows(before: Layer, after: Layer) -> bool:
 
 def root(run: Run) -> Run:
     """Where the chain of its sources begins."""
-    return root(run.source) if run.source is not None else run
+    while run.source is not None:
+        run = run.source
+    return run
 
 
-def depends(run: Run, other: Run) -> bool:
-    """Whether it is the other, or reads it directly or through others."""
-    return run is other or any(depends(source, other) for source in run.sources)
+def ends_of(runs: Sequence[Run]) -> list[Run]:
+    """Those that no other reads."""
+    read = {source for run in runs for source in run.sources}
+    return [run for run in runs if run not in read]
+
+
+def feeders(run: Run) -> set[Run]:
+    """The run, and all that it reads, directly or through others."""
+    found, new = {run}, [run]
+    while new:
+        fresh = set(new.pop().sources) - found
+        found |= fresh
+        new += fresh
+    return found
+
+
+def readers(run: Run, runs: Sequence[Run]) -> set[Run]:
+    """The run, and all that read it, directly or through others."""
+    reading = _reading(runs)
+    found, new = {run}, [run]
+    while new:
+        fresh = set(reading.get(new.pop(), ())) - found
+        found |= fresh
+        new += fresh
+    return found
+
+
+def depths(runs: Sequence[Run]) -> dict[Run, int]:
+    """How many runs stand one behind the other in front of each."""
+    reading = _reading(runs)
+    waiting = {run: len(run.sources) for run in runs}
+    found = dict.fromkeys(runs, 0)
+    done = [run for run in runs if not waiting[run]]
+    for run in done:  # which grows
+        for other in reading.get(run, ()):
+            found[other] = max(found[other], found[run] + 1)
+            waiting[other] -= 1
+            if not waiting[other]:
+                done.append(other)
+    return found
+
+
+def _reading(runs: Sequence[Run]) -> dict[Run, list[Run]]:
+    """Run -> those that read it."""
+    found: dict[Run, list[Run]] = {}
+    for run in runs:
+        for source in run.sources:
+            found.setdefault(source, []).append(run)
+    return found

@@ -14,7 +14,7 @@ from nfn_cli.graph.doubts import may_read, one_of, with_doubts
 from nfn_cli.graph.layers import Layer
 from nfn_cli.graph.names import stem_and_number, words_of
 from nfn_cli.graph.norm_owners import refuse_norms_inside, with_norms_attached
-from nfn_cli.graph.runs import CLASSES, Run, depends, follows, root
+from nfn_cli.graph.runs import CLASSES, Run, depths, ends_of, feeders, follows, readers, root
 
 _FRONT = frozenset(
     {
@@ -65,6 +65,7 @@ _TAIL = frozenset(
     }
 )
 _LAST = frozenset({"last", "final"})
+_MOST_DOUBTS = 50  # layers that one may read; among more, names tell nothing
 _BEGINNING, _ENDING = frozenset({"input", "inp", "first"}), _LAST | {"output", "out"}
 _WHOLE = frozenset(
     {"actor", "critic", "target", "online", "generator", "discriminator", "teacher", "student", "ema", "local"}
@@ -232,13 +233,13 @@ def _joined(runs: list[Run]) -> list[Run]:
     for position, run in enumerate(runs):
         if run.source is not None or run.doubtful:
             continue
+        behind = readers(run, runs)
         candidates = [
-            other for index, other in enumerate(runs) if other is not run and _may_feed(other, run, index < position)
+            other for index, other in enumerate(runs) if other not in behind and _may_feed(other, run, index < position)
         ]
-        candidates = [other for other in candidates if not depends(other, run)]
         if len(candidates) > 1:
             candidates = _preferred(candidates, run, runs)
-        if len(candidates) > 1 and run.first.kind == "linear":
+        if 1 < len(candidates) <= _MOST_DOUBTS and run.first.kind == "linear":
             run.doubtful = candidates
             continue
         if len(candidates) > 1:
@@ -323,8 +324,8 @@ def _preferred(candidates: list[Run], run: Run, runs: list[Run]) -> list[Run]:
         return sources
     if run.words & _LAST and _numbered_alike(sources):
         return sources[-1:]
-    ends = [other for other in candidates if not any(other in reader.sources for reader in runs)]
-    if run.words & _ENDING and len(ends) == 1 and all(depends(ends[0], other) for other in candidates):
+    ends = [other for other in ends_of(runs) if other in candidates]
+    if run.words & _ENDING and len(ends) == 1 and feeders(ends[0]).issuperset(candidates):
         return ends  # input, hidden, output
     numbers = [other for other in before if _next_number(other, run)]
     return numbers if len(numbers) == 1 else candidates
@@ -375,7 +376,5 @@ def _networks(runs: list[Run]) -> list[list[Run]]:
     for run in runs:
         groups.setdefault(id(find(run)), []).append(run)
 
-    def depth(run: Run) -> int:
-        return 1 + max((depth(source) for source in run.sources), default=0)
-
-    return [sorted(group, key=depth) for group in groups.values()]
+    found = depths(runs)
+    return [sorted(group, key=lambda run: found[run]) for group in groups.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -303,3 +304,13 @@ def test_many_filters_of_one_channel_may_be_a_grouped_convolution(filters: int, 
     arrays = {name: np.ones(shape) for name, shape in shapes.items()}
     (network,) = networks_from_names(Checkpoint("x", "safetensors", arrays), NameOptions(activation="relu"))
     assert any("were it grouped" in note for note in network.notes) == said
+
+
+@pytest.mark.parametrize(
+    "sizes", [[(n + 2, n + 1) for n in range(400)], [(4, 4)] * 400], ids=["one behind the other", "all alike"]
+)
+def test_hundreds_of_parts_are_analysed_or_refused(sizes: list[tuple[int, int]]) -> None:
+    """Once a traceback, or minutes: what feeds what was asked again and again, one call within the other."""
+    arrays = {f"{chr(97 + n % 26)}{n}.fc.weight": np.ones(size, np.float16) for n, size in enumerate(sizes)}
+    with suppress(NfnError):
+        networks_from_names(Checkpoint("x", "safetensors", arrays), RELU)
