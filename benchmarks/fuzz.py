@@ -27,7 +27,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a fork in a process that has threads may 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from fuzz_cases import MEMORY, Outcome, files_of, run
-from fuzz_seeds import Seed, emptied, seeds
+from fuzz_seeds import Seed, emptied, laid_out, seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 STRANGERS = Path(os.environ.get("NFN_SHARED_DATA") or ROOT.parent / "shared" / "data") / "checkpoints"
@@ -168,9 +168,7 @@ def _one(number: int, run_seed: int, seed: Seed, files: dict[str, bytes], place:
     for each in (folder, out):
         each.mkdir(exist_ok=True)
         emptied(each)
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+    laid_out(files, folder)
     Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
     before = _status("VmRSS")
     signal.setitimer(signal.ITIMER_PROF, _SECONDS)
@@ -196,9 +194,7 @@ def _fast_folder() -> str | None:
 def _keep(folder: Path, number: int, run_seed: int, known: list[Seed], outcome: Outcome) -> None:
     seed, files = files_of(number, run_seed, known)
     place = folder / f"{seed.container}-{number}"
-    for name, content in files.items():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(content)
+    laid_out(files, place)
     (place / "OUTCOME.txt").write_text(
         f"seed {run_seed}, case {number}, entry {seed.entry!r}\n{outcome.defect}\n{outcome.details}\n"
     )

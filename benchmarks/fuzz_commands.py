@@ -21,7 +21,7 @@ from pathlib import Path
 
 import jsonschema
 from fuzz_cases import Outcome, files_of
-from fuzz_seeds import Seed
+from fuzz_seeds import Seed, laid_out
 
 NFN = Path(sys.executable).with_name("nfn")
 _PROCESSOR = 30  # seconds, of which loading PyTorch takes several on a busy machine
@@ -54,9 +54,7 @@ def through_the_command(number: int, run_seed: int, seeds: list[Seed]) -> tuple[
     with tempfile.TemporaryDirectory() as place:
         folder, out = Path(place) / draw.choice(_NAMES), Path(place) / "out"
         out.mkdir()
-        for name, body in content.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(body)
+        laid_out(content, folder)
         before = _listing(folder)
         call = _call(seed, folder, out, draw)
         outcome = _run(call, Path(place))

@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fuzz_cases import Outcome, changed_files, run
-from fuzz_seeds import Seed, emptied, seeds
+from fuzz_seeds import Seed, emptied, laid_out, seeds
 
 _CONTROL = "control"
 _CONTROL_SECONDS = 60
@@ -133,9 +133,7 @@ class _Target:
         for each in (inside, out):
             each.mkdir(exist_ok=True)
             emptied(each)
-        for name, content in files.items():
-            (inside / name).parent.mkdir(parents=True, exist_ok=True)
-            (inside / name).write_bytes(content)
+        laid_out(files, inside)
         outcome = run(len(data), 0, self.seed_of(files), inside, out)
         if outcome.defect:
             self._keep(outcome, data)

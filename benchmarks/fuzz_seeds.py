@@ -480,3 +480,10 @@ def emptied(folder: Path) -> None:
     """The folder without content."""
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def laid_out(files: dict[str, bytes], folder: Path) -> None:
+    """Files under their names, with the folders that those name."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)

@@ -81,17 +81,17 @@ class SurroundingsFailed(NfnError):
     default_code = "surroundings-failed"
 
 
-def not_installed(package: str, reads: str, extra: str = "", otherwise: str = "") -> SurroundingsFailed:
+def not_installed(package: str, what: str, extra: str = "", otherwise: str = "") -> SurroundingsFailed:
     """The error where a dependency is missing that not everybody needs.
 
     Args:
-        reads: what needs it, as in "Keras files".
+        what: needs it, as in "reading Keras files".
         extra: of this package, that brings it; "" where it is no extra.
         otherwise: what would do without it.
     """
     wanted = f"'nfn-cli[{extra}]'" if extra else package
     return SurroundingsFailed(
-        f"{reads} needs {package}, which is not installed",
+        f"{what} needs {package}, which is not installed",
         fix=f"pip install {wanted}" + (f", or {otherwise}" if otherwise else ""),
         code="missing-extra",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,44 +23,42 @@ def check_finite(checkpoint: Checkpoint, names: Iterable[str] | None = None) -> 
         Refused: with code "non-finite-weights" or "weights-too-large", naming the first such tensor and how many values are bad.
     """
     for name in checkpoint.tensors if names is None else names:
-        nan, infinite = _count_bad(checkpoint.tensors[name])
+        nan, infinite, large = _count_bad(checkpoint.tensors[name])
+        size = checkpoint.tensors[name].size
         if nan or infinite:
             found = " and ".join(f"{n} {word}" for n, word in ((nan, "NaN"), (infinite, "infinite")) if n)
-            raise Refused(
-                f"weights are not finite: {found} of {checkpoint.tensors[name].size} values",
-                where=printable(name),
-                fix="use a checkpoint from before the training diverged",
-                code="non-finite-weights",
-            )
-        large = _count_large(checkpoint.tensors[name])
-        if large:
-            raise Refused(
-                f"{large} of {checkpoint.tensors[name].size} weights are larger than 10^120, too large for their squares",
-                where=printable(name),
-                fix="use a checkpoint from before the training diverged",
-                code="weights-too-large",
-            )
+            said, code = f"weights are not finite: {found} of {size} values", "non-finite-weights"
+        elif large:
+            said = f"{large} of {size} weights are larger than 10^120, too large for their squares"
+            code = "weights-too-large"
+        else:
+            continue
+        raise Refused(said, where=printable(name), fix="use a checkpoint from before the training diverged", code=code)
 
 
-def _count_bad(array: Array) -> tuple[int, int]:
-    """(number of NaN, number of infinities); the second look only happens where the first found something."""
-    if not is_floating(array.dtype) or all(_all_finite(piece) for piece in _pieces(array)):
-        return 0, 0
+def _count_bad(array: Array) -> tuple[int, int, int]:
+    """(number of NaN, of infinities, of those too large); the second look only happens where the first found something."""
+    if not is_floating(array.dtype) or all(_all_good(piece) for piece in _pieces(array)):
+        return 0, 0, 0
     nan = sum(int(np.count_nonzero(np.isnan(_plain(piece)))) for piece in _pieces(array))
     infinite = sum(int(np.count_nonzero(np.isinf(_plain(piece)))) for piece in _pieces(array))
-    return nan, infinite
+    if not _is_wide(array.dtype):
+        return nan, infinite, 0
+    large = sum(int(np.count_nonzero(np.abs(piece) > _LARGEST)) for piece in _pieces(array))
+    return nan, infinite, large - infinite
 
 
-def _count_large(array: Array) -> int:
-    if array.dtype.kind not in "fc" or float(np.finfo(array.dtype).max) < _LARGEST:
-        return 0
-    return sum(int(np.count_nonzero(np.abs(piece) > _LARGEST)) for piece in _pieces(array))
+def _is_wide(dtype: np.dtype[Any]) -> bool:
+    """Whether the type reaches numbers that are too large."""
+    return dtype.kind in "fc" and float(np.finfo(dtype).max) > _LARGEST
 
 
-def _all_finite(piece: Array) -> bool:
+def _all_good(piece: Array) -> bool:
     if piece.dtype.name == "bfloat16":
         # Exponent bits all ones; far faster than the element-wise function of ml_dtypes.
         return not bool(np.any((piece.view(np.uint16) & np.uint16(0x7F80)) == np.uint16(0x7F80)))
+    if _is_wide(piece.dtype):
+        return bool((np.abs(piece) <= _LARGEST).all())
     return bool(np.isfinite(_plain(piece)).all())
 
 

@@ -20,13 +20,16 @@ _TURNED = frozenset(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"))
 _WEIGHTED = _TURNED | {"Dense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D", "Convolution2D"}
 _POOLING = {"Max": "max", "Average": "average"}
 _NORMS = ("BatchNormalization", "LayerNormalization")
+# layers that do nothing once training is over
+IN_TRAINING_ONLY = r"(Spatial|Gaussian|Alpha)?Dropout([123]D)?|GaussianNoise|ActivityRegularization|Masking"
 # layers that change no unit on its own in evaluation
 _NEUTRAL = re.compile(
-    r"InputLayer|(Spatial|Gaussian|Alpha)?Dropout(1D|2D|3D)?|GaussianNoise|ActivityRegularization|Flatten|Reshape|"
-    r"(Global)?(Max|Average)Pool(ing)?[123]D|ZeroPadding[123]D|Cropping[123]D|UpSampling[123]D|Rescaling|Masking"
+    rf"InputLayer|{IN_TRAINING_ONLY}|Flatten|Reshape|"
+    r"(Global)?(Max|Average)Pool(ing)?[123]D|ZeroPadding[123]D|Cropping[123]D|UpSampling[123]D|Rescaling"
 )
 # layers that only prepare the input, whatever they make of it; behind a layer with weights they would not be known
-_AHEAD = re.compile(r"Lambda|(TF|Slicing)OpLambda|Resizing|CenterCrop|Random\w+|Normalization|Permute|ExpandDims")
+PREPARING = r"Lambda|(TF|Slicing)OpLambda|Resizing|CenterCrop|Normalization"
+_AHEAD = re.compile(rf"{PREPARING}|Random\w+|Permute|ExpandDims")
 _DEEPEST = 8  # models within models
 _RECURRENT = re.compile(r"(CuDNN)?(LSTM|GRU)|SimpleRNN|RNN|Bidirectional|ConvLSTM\dD")
 

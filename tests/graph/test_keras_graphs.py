@@ -313,3 +313,29 @@ def test_weights_alone_are_read_with_the_configuration_beside_them(tmp_path: Pat
         nfn_cli.save(nfn_cli.load(weights), tmp_path / "m.json", force=True)
     (tmp_path / "m.json").write_text('{"class_name": "not a configuration"}')
     assert nfn_cli.load(weights).hints.order == ()
+
+
+def test_a_nested_model_with_one_layer_of_weights_and_others_beside_it(tmp_path: Path) -> None:
+    """HDF5 files leave the name of such a layer out: its tensors stand where those of the model would."""
+    shape = {"batch_input_shape": [None, 6]}
+    first = {"kernel": _normal(6, 5), "bias": _normal(5)}
+    inner = Model(
+        (
+            Layer("InputLayer", "own", (), shape, {}),
+            Layer("Dense", "deep", ("own",), {}, first),
+            Layer("ReLU", "relu", ("deep",), {"max_value": None}, {}),
+        ),
+        ("own",),
+        ("relu",),
+    )
+    model = Model(
+        (
+            Layer("InputLayer", "in", (), shape, {}),
+            Layer("Functional", "inner", ("in",), {}, {}, inner),
+            Layer("Dense", "last", ("inner",), {"use_bias": False}, {"kernel": _normal(5, 2)}),
+        ),
+        ("in",),
+        ("last",),
+    )
+    (network,) = nfn_cli.symmetry_report(write_hdf5(tmp_path / "m.h5", model)).as_json()["networks"]
+    assert (network["group"], network["opaque"]) == ("R>0^5 ⋊ S_5", [])

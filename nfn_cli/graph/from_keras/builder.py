@@ -5,7 +5,7 @@ Keras keeps channels last, ONNX channels first: a value of Keras' shape (N, *S, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class Builder:
         self._by_class: bool = origin_of(checkpoint).content.by_class
         self._by_place: dict[str, list[str]] = {}
         for name in checkpoint.tensors:
-            self._by_place.setdefault(name.rpartition("/")[0], []).append(name)
+            self._by_place.setdefault(_place(name), []).append(name)
         self.nodes: list[Node] = []
         self.constants: dict[str, Array] = {}
         self.dims: dict[str, Dims] = {}
@@ -70,15 +70,15 @@ class Builder:
         # a nested model with one layer of weights leaves that layer's name out
         return ["/".join(path)] if self._by_class or len(path) == 1 else [f"{path[0]}/{path[-1]}", path[0]]
 
-    def tensors_of(self, layer: Layer) -> list[str]:
-        """All tensors of the layer."""
-        found = (self._by_place.get(place, []) for place in self._places(layer))
-        return next((names for names in found if names), [])
+    def tensors_of(self, layer: Layer, read: Collection[str] = ()) -> list[str]:
+        """All tensors of the layer: those under its name, and those that stand beside one that it read."""
+        places = dict.fromkeys((self._places(layer)[0], *(_place(name) for name in read if name in self.tensors)))
+        return [name for place in places for name in self._by_place.get(place, ())]
 
     def tensor(self, layer: Layer, *roles: str) -> str | None:
         """The first of these of the layer's tensors that is there."""
-        own = {name.rpartition("/")[2]: name for name in self.tensors_of(layer)}
-        return next((own[role] for role in roles if role in own), None)
+        names = (f"{place}/{role}" for place in self._places(layer) for role in roles)
+        return next((name for name in names if name in self.tensors), None)
 
     def needed(self, layer: Layer, *roles: str) -> str:
         """As `tensor`; raises NoGraph where none is there: configuration and weights do not belong together."""
@@ -122,3 +122,8 @@ class Builder:
             OPSET,
             None,
         )
+
+
+def _place(tensor: str) -> str:
+    """The name of a tensor without that of the variable."""
+    return tensor.rpartition("/")[0]

@@ -147,7 +147,7 @@ def _functional(
     given: Sequence[Reference] | None,
 ) -> list[Reference]:
     made: dict[tuple[str, int], list[Reference]] = {}
-    told = dict(_told(entries))
+    told = dict(_told([entry["inbound_nodes"] for entry in entries]))
     ends = [_end(end) for end in _ends(inner["input_layers"])]
     if given is not None and len(given) != len(ends):
         raise NoGraph

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 
 from nfn_cli.checkpoint.dtypes import is_floating
+from nfn_cli.checkpoint.keras_config import IN_TRAINING_ONLY, PREPARING
 from nfn_cli.checkpoint.model import Checkpoint
 from nfn_cli.checkpoint.onnx_graph import Dims, OnnxGraph
-from nfn_cli.graph.from_keras import activations, merging, shaping, weighted  # noqa: F401 — they fill the table
+from nfn_cli.graph.from_keras import activations, merging, shaping, weighted, windows  # noqa: F401 — they fill the table
 from nfn_cli.graph.from_keras.builder import Builder, Unsaid, Value
 from nfn_cli.graph.from_keras.calls import Call, Layer, NoGraph, Plan, Reference, is_of_keras
 from nfn_cli.graph.from_keras.registry import LAYERS, WITH_ARGUMENTS
-from nfn_cli.graph.from_keras.windows import changes_nothing
 
+_CHANGE_NOTHING = re.compile(
+    rf"{IN_TRAINING_ONLY}|FixedDropout|StochasticDepth|Identity|"
+    r"Random(Flip|Rotation|Zoom|Translation|Contrast|Brightness|Crop|Shear|Hue|Saturation|ColorJitter|Erasing)"
+)
 # what only prepares an input is taken as the input; elsewhere such layers are not known
-_AHEAD = re.compile(r"Lambda|(TF|Slicing)OpLambda|Resizing|CenterCrop|Normalization")
+_AHEAD = re.compile(PREPARING)
 
 
 def onnx_graph(plan: Plan, checkpoint: Checkpoint, longest: int | None = None) -> OnnxGraph:
@@ -53,7 +57,7 @@ class _Walk:
 
     def _made(self, call: Call, inputs: list[Value]) -> Value:
         kind, start = _kind(call.layer), len(self.builder.nodes)
-        if changes_nothing(kind) and len(inputs) == 1 and not call.arguments:
+        if _CHANGE_NOTHING.fullmatch(kind) and len(inputs) == 1 and not call.arguments:
             return inputs[0]
         try:
             made = self._known(kind, call, inputs)
@@ -85,7 +89,8 @@ class _Walk:
             raise Unsaid
         made = known(self.builder, call, inputs)
         read = {name for node in self.builder.nodes[start:] for name in node.inputs}
-        own = [name for name in self.builder.tensors_of(call.layer) if is_floating(self.builder.tensors[name].dtype)]
+        own = self.builder.tensors_of(call.layer, read)
+        own = [name for name in own if is_floating(self.builder.tensors[name].dtype)]
         if kind != "Normalization" and not read.issuperset(own):
             raise Unsaid  # a layer that was made from more than its class says: adapters, scales of quantized kernels
         return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,14 +72,3 @@ def _upsampling(builder: Builder, call: Call, inputs: list[Value]) -> Value:
     }[str(settings.get("interpolation", "nearest"))]
     scales = builder.constant([1.0, 1.0, *map(float, factors)])
     return builder.node("Resize", [x, "", scales], x.rank, **how)
-
-
-_AS_IT_IS = (
-    r"(Spatial|Gaussian|Alpha|Fixed)?Dropout([123]D)?|StochasticDepth|GaussianNoise|ActivityRegularization|Masking|Identity|"
-    r"Random(Flip|Rotation|Zoom|Translation|Contrast|Brightness|Crop|Shear|Hue|Saturation|ColorJitter|Erasing)"
-)
-
-
-def changes_nothing(kind: str) -> bool:
-    """Whether a layer does nothing once training is over."""
-    return re.fullmatch(_AS_IT_IS, kind) is not None
